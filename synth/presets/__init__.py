@@ -1,0 +1,1 @@
+"""P_size preset files (YAML): per scene count, kind, size, place and SCR of targets."""

@@ -1,0 +1,1 @@
+"""Training recipes (YAML): a paper's settings a file."""
