@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, overload
 
 import cv2
@@ -16,8 +15,6 @@ from numpy.typing import NDArray
 from ..annotate.boxes import Boxes, mask_to_boxes
 from ..annotate.errors import IrstkitError
 from ..annotate.files import GrayImage, binarise, read_image, read_mask_values
-
-EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +58,10 @@ class Record:
     bit_depth: int = 8
     sequence: str | None = None
     frame: int | None = None
-    splits: Mapping[str, str] = EMPTY
+    splits: Mapping[str, str] = field(default_factory=dict)
     source: Literal["real", "synthetic"] = "real"
     scene: str | None = None
-    attributes: Mapping[str, Any] = EMPTY
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def read_image(self) -> GrayImage:
         """The image, (H, W) uint8 or uint16 gray."""
