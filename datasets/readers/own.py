@@ -102,6 +102,12 @@ def read(probe: Probe) -> Dataset:
     return Dataset(probe.root, NAME, tuple(builder.records), default, tuple(builder.findings), unions)
 
 
+def _four_numbers(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 4:
+        return False
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in value)
+
+
 def _key(value: Any) -> Any:
     return value if isinstance(value, (int, str)) else None
 
@@ -116,12 +122,11 @@ def _targets(builder: Builder, coco: dict[str, Any]) -> dict[Any, tuple[list, li
         if not isinstance(annotation, dict):
             builder.find("error", "annotation", "expected an object", path, where=where)
             continue
-        image_id, bbox = _key(annotation.get("image_id")), annotation.get("bbox")
+        image_id, bbox = _key(annotation.get("image_id")), annotation.get("bbox", ())
         if image_id is None or image_id not in ids:
             builder.find("error", "annotation", f"no image {image_id!r}", path, where=f"{where}.image_id")
             continue
-        numbers = isinstance(bbox, list) and len(bbox) == 4
-        if not numbers or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in bbox):
+        if not _four_numbers(bbox):
             builder.find("error", "annotation", "bbox is not four numbers", path, where=f"{where}.bbox")
             continue
         boxes, tracks, attributes = out[image_id]
