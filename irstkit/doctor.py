@@ -319,11 +319,12 @@ def show(report: Report) -> None:
     for group, room in ROOMS.items():
         checks = [c for c in report.checks if c.group == group]
         bad = [c for c in checks if c.status != "ok"]
-        state = (
-            "[green]ready[/green]"
-            if not bad
-            else f"[red]{len(bad)} of {len(checks)} packages missing or unfit[/red]"
-        )
+        if bad:
+            state = f"[red]{len(bad)} of {len(checks)} packages missing or unfit[/red]"
+        elif group == "fiftyone" and report.database_todo:
+            state = "[yellow]installed, but without a database[/yellow]"
+        else:
+            state = "[green]ready[/green]"
         rooms.add_row(f"[bold]{room}[/bold]", state)
     console.print(rooms)
     todo: list[tuple[str, str]] = [
