@@ -49,23 +49,23 @@ def test_colour_gray_masks_and_depth(irstkit, make_pairs):
     assert found["gray_masks"] == {"000002": {"targets_above_0": 2, "targets_above_127": 1}}
     assert {(f["severity"], f["kind"]) for f in found["findings"]} == {
         ("info", "colour"),
-        ("warning", "gray_mask"),
+        ("warning", "gray-mask"),
     }
 
 
 @pytest.mark.parametrize(
     ("damage", "kind", "piece"),
     [
-        (lambda r: cut(r / "images/000001.png"), "image_unreadable", "truncated PNG"),
-        (lambda r: (r / "images/000001.png").write_text("hello"), "image_unreadable", "not an image"),
-        (lambda r: (r / "images/000001.png").write_bytes(b""), "image_unreadable", "empty"),
-        (lambda r: cut(r / "masks/000001.png"), "mask_unreadable", "truncated PNG"),
-        (lambda r: (r / "masks/000001.png").write_text("hello"), "mask_unreadable", "not an image"),
-        (lambda r: (r / "masks/000001.png").unlink(), "mask_missing", "without mask"),
-        (lambda r: (r / "images/000001.png").unlink(), "image_missing", "without image"),
-        (lambda r: cv2.imwrite(str(r / "masks/000001.png"), np.zeros((9, 9), np.uint8)), "mask_size", "9x9"),
+        (lambda r: cut(r / "images/000001.png"), "image-unreadable", "truncated PNG"),
+        (lambda r: (r / "images/000001.png").write_text("hello"), "image-unreadable", "not an image"),
+        (lambda r: (r / "images/000001.png").write_bytes(b""), "image-unreadable", "empty"),
+        (lambda r: cut(r / "masks/000001.png"), "mask-unreadable", "truncated PNG"),
+        (lambda r: (r / "masks/000001.png").write_text("hello"), "mask-unreadable", "not an image"),
+        (lambda r: (r / "masks/000001.png").unlink(), "mask-missing", "without mask"),
+        (lambda r: (r / "images/000001.png").unlink(), "image-missing", "without image"),
+        (lambda r: cv2.imwrite(str(r / "masks/000001.png"), np.zeros((9, 9), np.uint8)), "mask-size", "9x9"),
         (lambda r: cv2.imwrite(str(r / "masks/000001.png"), np.arange(3 * 48 * 64).reshape(48, 64, 3) % 251),
-         "mask_unreadable", "colour"),
+         "mask-unreadable", "colour"),
     ],
 )  # fmt: skip
 def test_every_defect_is_one_listed_error(irstkit, make_pairs, damage, kind, piece):

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from irstkit.annotate.errors import IrstkitError
 from irstkit.datasets.readers import READERS, open_dataset
 from irstkit.datasets.records import split_hash
@@ -55,7 +56,7 @@ def test_misc_111_is_known_by_name_and_sizes_only(tmp_path):
     put(known / "images/Misc_111.png", (220, 325))
     put(known / "masks/Misc_111.png", (400, 592), target=(100, 200))
     data = open_dataset(known)
-    assert [(f.severity, f.kind, f.record) for f in data.findings] == [("warning", "mask_size", "Misc_111")]
+    assert [(f.severity, f.kind, f.record) for f in data.findings] == [("warning", "mask-size", "Misc_111")]
     assert data.part("all")[0].read_mask().shape == (220, 325)
     other = tmp_path / "other"
     put(other / "images/Misc_112.png", (220, 325))
@@ -100,7 +101,7 @@ def test_list_entries_without_image_concern_only_that_list(tmp_path):
     text(root / "50_50/test.txt", "Misc_2\n")
     data = open_dataset(root)
     kinds = [(f.kind, f.where, f.split) for f in data.findings]
-    assert kinds == [("list_entry", "line 2", "50_50/train"), ("list_twice", "line 3", "50_50/train")]
+    assert kinds == [("list-entry", "line 2", "50_50/train"), ("list-twice", "line 3", "50_50/train")]
     assert len(data.part("50_50/test")) == 1
     with pytest.raises(IrstkitError, match=r"train\.txt: line 2: no image 'Misc_99'"):
         data.part("train")
@@ -115,8 +116,8 @@ def test_pairs_without_partner_are_errors(tmp_path, make_pairs):
     data = open_dataset(root)
     assert data.layout == "pairs"
     assert {(f.kind, f.path) for f in data.findings} == {
-        ("mask_missing", "images/000001.png"),
-        ("image_missing", "masks/000002.png"),
+        ("mask-missing", "images/000001.png"),
+        ("image-missing", "masks/000002.png"),
     }
     with pytest.raises(IrstkitError, match="1 more; irstkit data info"):
         data.part("all")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from irstkit.annotate.errors import IrstkitError
 from irstkit.datasets import twins
 from irstkit.datasets.mix import mix

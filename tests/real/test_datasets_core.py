@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from irstkit.datasets.readers import open_dataset
 from irstkit.datasets.splits import train_val
 from irstkit.datasets.twins import thumbnails, twin_pairs
@@ -32,7 +33,7 @@ def test_details_of_the_sheets(irstkit, shared_data):
     nuaa = json.loads(irstkit("data", "info", shared_data("NUAA-SIRST"), "--json").stdout)
     assert len(nuaa["sizes"]) == 381 and len(nuaa["colour_not_gray_equal"]) == 159
     assert nuaa["area"] == {"min": 4, "median": 20, "max": 330} and not nuaa["gray_masks"]
-    known = [f for f in nuaa["findings"] if f["kind"] == "mask_size"]
+    known = [f for f in nuaa["findings"] if f["kind"] == "mask-size"]
     assert [(f["record"], f["severity"]) for f in known] == [("Misc_111", "warning")]
     irstd = json.loads(irstkit("data", "info", shared_data("IRSTD-1k-sample"), "--json").stdout)
     assert len(irstd["gray_masks"]) == 14
