@@ -29,6 +29,7 @@ def shared_data():
 def irstkit():
     """Run ``irstkit ARGS...`` in this process: ``result.exit_code``, ``.stdout``, ``.stderr``."""
     from click.testing import CliRunner
+
     from irstkit.cli import cli
 
     def run(*args: object):

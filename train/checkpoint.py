@@ -52,11 +52,15 @@ def load_checkpoint(path: str | Path, *, model: str | None = None) -> dict[str, 
     path = Path(path)
     if path.is_dir():
         if not (path / "best.pt").exists():
-            raise IrstkitError("no best.pt in this folder", path=path, hint="name a checkpoint file or a run's folder")
+            raise IrstkitError(
+                "no best.pt in this folder", path=path, hint="name a checkpoint file or a run's folder"
+            )
         path = path / "best.pt"
     data = read_bytes(path)
     if not data.startswith(b"PK"):
-        raise IrstkitError("not a checkpoint of irstkit (its first bytes are of no PyTorch archive)", path=path)
+        raise IrstkitError(
+            "not a checkpoint of irstkit (its first bytes are of no PyTorch archive)", path=path
+        )
     try:
         damaged = zipfile.ZipFile(io.BytesIO(data)).testzip()
         if damaged:
@@ -69,9 +73,13 @@ def load_checkpoint(path: str | Path, *, model: str | None = None) -> dict[str, 
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise IrstkitError("a PyTorch file, but not a checkpoint of irstkit", path=path)
     if content.get("format") != FORMAT:
-        raise IrstkitError(f"checkpoint format {content.get('format')!r}, this irstkit reads {FORMAT}", path=path)
+        raise IrstkitError(
+            f"checkpoint format {content.get('format')!r}, this irstkit reads {FORMAT}", path=path
+        )
     if model is not None and content["model"]["name"] != model:
-        raise IrstkitError(f"a checkpoint of the model {content['model']['name']!r}, not of {model!r}", path=path)
+        raise IrstkitError(
+            f"a checkpoint of the model {content['model']['name']!r}, not of {model!r}", path=path
+        )
     return content
 
 
@@ -98,10 +106,14 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | Pa
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
     if missing or unknown or shapes:
-        parts = [f"{len(v)} {word} (first {v[0]})" for v, word in ((missing, "missing"), (unknown, "unknown")) if v]
+        parts = [
+            f"{len(v)} {word} (first {v[0]})" for v, word in ((missing, "missing"), (unknown, "unknown")) if v
+        ]
         if shapes:
             k = min(shapes)
-            parts.append(f"{len(shapes)} of another shape ({k}: {tuple(state[k].shape)}, expected {tuple(own[k].shape)})")
+            parts.append(
+                f"{len(shapes)} of another shape ({k}: {tuple(state[k].shape)}, expected {tuple(own[k].shape)})"
+            )
         raise IrstkitError(f"the weights are of another network: {', '.join(parts)}", path=path)
     network.load_state_dict(dict(state))
 

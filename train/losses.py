@@ -17,7 +17,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def _probabilities(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Both as (B, pixels) in at least float32: a sum over 256 x 256 pixels passes the range of float16."""
     if logits.shape != masks.shape:
-        raise ValueError(f"logits are {tuple(logits.shape)}, masks {tuple(masks.shape)}: one shape was expected")
+        raise ValueError(
+            f"logits are {tuple(logits.shape)}, masks {tuple(masks.shape)}: one shape was expected"
+        )
     wide = torch.promote_types(logits.dtype, torch.float32)
     return torch.sigmoid(logits.to(wide)).flatten(1), masks.to(wide).flatten(1)
 

@@ -66,7 +66,9 @@ def compose(
             raise IrstkitError(f"a {source} split without a {source} data set", hint=f"add --{source} PATH")
     if total is not None and fraction is None:
         if len(sets) == 2:
-            raise IrstkitError("a total of two data sets needs the share of real images", hint="add --real-fraction F")
+            raise IrstkitError(
+                "a total of two data sets needs the share of real images", hint="add --real-fraction F"
+            )
         fraction = 1.0 if "real" in sets else 0.0
     judge = "real" if "real" in sets else "synthetic"
     pools: dict[str, list[Record]] = {"real": [], "synthetic": []}
@@ -79,17 +81,13 @@ def compose(
         bare = [r for r in (*pools[source], *(validation if source == judge else ())) if r.mask is None]
         if bare:
             raise IrstkitError(
-                f"{len(bare)} images of the split {split!r} have no mask, the first is {bare[0].id!r}", path=data.root
+                f"{len(bare)} images of the split {split!r} have no mask, the first is {bare[0].id!r}",
+                path=data.root,
             )
-    if fraction == "real":
-        if not pools["real"]:
-            raise IrstkitError("the fraction 'real' needs a real data set", hint="add --real PATH")
-        train = list(pools["real"])
-    elif fraction is None:
+    if fraction is None:
         train = [*pools["real"], *pools["synthetic"]]
     else:
-        assert total is not None
-        train = mix(pools["real"], pools["synthetic"], float(fraction), total, seed)
+        train = mix(pools["real"], pools["synthetic"], fraction, total, seed)
     if not train:
         raise IrstkitError("no image is left to train on once the validation part is set aside")
     chosen = {id(r) for r in train}
@@ -115,7 +113,9 @@ def compose(
             "used": used[source],
             "used_hash": split_hash(r.id for r in pools[source] if id(r) in chosen),
         }
-    paths = {source: str(path) for source, path in (("real", real), ("synthetic", synthetic)) if path is not None}
+    paths = {
+        source: str(path) for source, path in (("real", real), ("synthetic", synthetic)) if path is not None
+    }
     return Material(train, validation, about, paths)
 
 
@@ -136,7 +136,9 @@ def _training_split(data: Dataset, split: str | None) -> str:
     if split.rpartition("/")[2] == "test":
         raise IrstkitError(f"{split!r} is a test list: it is never trained on or selected by", path=data.root)
     if split == "all" and any("test" in p for p in parts.values()):
-        raise IrstkitError("'all' holds the test list, which is never trained on", path=data.root, hint="name a split")
+        raise IrstkitError(
+            "'all' holds the test list, which is never trained on", path=data.root, hint="name a split"
+        )
     data.part(split)
     return split
 

@@ -29,7 +29,9 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise IrstkitError(f"no device {name!r}", hint="auto, cpu, cuda, cuda:1 or mps") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise IrstkitError(f"no device {name!r} here: {torch.cuda.device_count()} CUDA devices", hint="use --device cpu")
+        raise IrstkitError(
+            f"no device {name!r} here: {torch.cuda.device_count()} CUDA devices", hint="use --device cpu"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise IrstkitError(f"no device {name!r} here", hint="use --device cpu")
     if device.type not in ("cpu", "cuda", "mps"):
@@ -69,6 +71,7 @@ class Predictor:
         self.padding, self.mean, self.std = padding, mean, std
         self.stride = int(getattr(network, "stride", 1))
         self.channels = int(getattr(network, "in_channels", 1))
+        self.dtype = next((p.dtype for p in network.parameters()), torch.float32)
         self.about: dict[str, Any] = {}
 
     @classmethod
@@ -102,7 +105,7 @@ class Predictor:
     def probability(self, image: GrayImage) -> NDArray[np.float32]:
         """(H, W) probabilities in 0..1 of a (H, W) uint8 or uint16 image."""
         height, width = image.shape
-        values = torch.from_numpy(self.pad(image)).to(self.device)
+        values = torch.from_numpy(self.pad(image)).to(self.device, self.dtype)
         values = (values - self.mean) / self.std
         was_training = self.network.training
         self.network.eval()
@@ -110,7 +113,9 @@ class Predictor:
             logits = final(self.network(values.expand(1, self.channels, *values.shape)))
         except RuntimeError as error:
             if "memory" in str(error).lower():
-                raise IrstkitError(f"out of memory predicting an image of {width}x{height} on {self.device}") from error
+                raise IrstkitError(
+                    f"out of memory predicting an image of {width}x{height} on {self.device}"
+                ) from error
             raise
         finally:
             self.network.train(was_training)

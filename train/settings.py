@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from ..annotate.errors import IrstkitError
 from ..annotate.files import read_bytes
@@ -95,7 +95,9 @@ class Settings:
         return plain
 
 
-def settings_from(values: Mapping[str, Any], *, base: Settings | None = None, source: str | Path | None = None) -> Settings:
+def settings_from(
+    values: Mapping[str, Any], *, base: Settings | None = None, source: str | Path | None = None
+) -> Settings:
     """``base`` with ``values`` put over it, checked.
 
     Raises
@@ -104,13 +106,12 @@ def settings_from(values: Mapping[str, Any], *, base: Settings | None = None, so
         Naming the key that is unknown, of a wrong type or out of range, and ``source`` (a recipe's path).
     """
     base = base or Settings()
-    kinds = get_type_hints(Settings)
-    known = [f.name for f in fields(Settings)]
+    kinds = {f.name: str(f.type) for f in fields(Settings)}
     checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in kinds:
-            raise IrstkitError(f"no setting {key!r}", path=source, hint=f"there are: {', '.join(known)}")
-        checked[key] = _typed(key, value, str(Settings.__annotations__[key]), source)
+            raise IrstkitError(f"no setting {key!r}", path=source, hint=f"there are: {', '.join(kinds)}")
+        checked[key] = _typed(key, value, kinds[key], source)
     settings = replace(base, **checked)
     _check(settings, source)
     return settings
@@ -176,7 +177,9 @@ def load_recipe(recipe: str, model: str) -> dict[str, Any]:
         path = Path(recipe)
         if path.suffix not in (".yaml", ".yml"):
             names = ", ".join(recipe_names(model)) or "none"
-            raise IrstkitError(f"no recipe {recipe!r} for {model}", hint=f"there are: {names}; or a YAML file's path")
+            raise IrstkitError(
+                f"no recipe {recipe!r} for {model}", hint=f"there are: {names}; or a YAML file's path"
+            )
     try:
         values = yaml.safe_load(read_bytes(path).decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -51,7 +51,9 @@ def build(name: str, **options: Any) -> nn.Module:
         return factory(**options)
     except (TypeError, ValueError) as error:
         given = ", ".join(f"{k}={v!r}" for k, v in options.items())
-        raise IrstkitError(f"the model {name!r} cannot be built with {given or 'no options'}: {error}") from error
+        raise IrstkitError(
+            f"the model {name!r} cannot be built with {given or 'no options'}: {error}"
+        ) from error
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -37,7 +37,9 @@ def pad(x: Tensor, width: int, mode: str) -> Tensor:
     if mode != "reflect":
         raise ValueError(f"padding is 'zeros' or 'reflect', got {mode!r}")
     if min(x.shape[-2:]) <= width:
-        raise ValueError(f"reflect padding by {width} needs planes above {width} pixels, got {tuple(x.shape[-2:])}")
+        raise ValueError(
+            f"reflect padding by {width} needs planes above {width} pixels, got {tuple(x.shape[-2:])}"
+        )
     return F.pad(x, (width,) * 4, mode="reflect")
 
 
@@ -67,7 +69,9 @@ def recombine(x: Tensor, o: Tensor, *, mode: str = "zeros") -> Tensor:
     precision. ``mode`` is the padding, ``zeros`` (the published one) or ``reflect``.
     """
     if x.shape != o.shape or x.dim() != 4:
-        raise ValueError(f"expected two tensors of one shape (B, C, H, W), got {tuple(x.shape)} and {tuple(o.shape)}")
+        raise ValueError(
+            f"expected two tensors of one shape (B, C, H, W), got {tuple(x.shape)} and {tuple(o.shape)}"
+        )
     with torch.autocast(x.device.type, enabled=False):
         wide = torch.float64 if x.dtype == torch.float64 else torch.float32
         planes = _Recombine.apply(x.to(wide).flatten(0, 1), o.to(wide).flatten(0, 1), mode)
@@ -134,7 +138,9 @@ def _kernel(a: Tensor) -> Tensor:
 
 def _depthwise(planes: Tensor, kernel: Tensor, dilation: int, padding: int) -> Tensor:
     """Each of the (P, H, W) planes convolved with its own kernel."""
-    return F.conv2d(planes.unsqueeze(0), kernel, padding=padding, dilation=dilation, groups=len(planes)).squeeze(0)
+    return F.conv2d(
+        planes.unsqueeze(0), kernel, padding=padding, dilation=dilation, groups=len(planes)
+    ).squeeze(0)
 
 
 def _difference(x: Tensor, a: Tensor, mode: str) -> Tensor:
@@ -169,7 +175,11 @@ def _transposed(x: Tensor, terms: tuple[tuple[Tensor, Tensor], ...], t: Tensor, 
             height, width = x.shape[1:]
             centre = whole[:, d : d + height, d : d + width]
             for k, (row, column) in enumerate(NEIGHBOURS):
-                window = (slice(None), slice(row * d, row * d + height), slice(column * d, column * d + width))
+                window = (
+                    slice(None),
+                    slice(row * d, row * d + height),
+                    slice(column * d, column * d + width),
+                )
                 weighted = (x - padded[window]) * t[:, 8 * n + k, None, None]
                 centre += weighted
                 whole[window] -= weighted

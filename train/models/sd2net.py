@@ -57,7 +57,9 @@ class SD3M(nn.Module):
             a, b = wide[..., ::2, ::2], wide[..., ::2, 1::2]
             c, d = wide[..., 1::2, ::2], wide[..., 1::2, 1::2]
             left, right, falling = a + c, b + d, a + d
-            bases = torch.stack((F.max_pool2d(wide, 2), left - right, (a + b) - (c + d), falling - (b + c)), dim=2)
+            bases = torch.stack(
+                (F.max_pool2d(wide, 2), left - right, (a + b) - (c + d), falling - (b + c)), dim=2
+            )
             flat = bases.flatten(3)
             unit = flat / flat.norm(dim=3, keepdim=True).clamp_min(1e-12)
         original = self.original(F.avg_pool2d(x, 2))
@@ -123,7 +125,9 @@ class Residual(nn.Module):
             nn.BatchNorm2d(out),
         )
         self.shortcut: nn.Module = (
-            nn.Identity() if channels == out else nn.Sequential(nn.Conv2d(channels, out, 1), nn.BatchNorm2d(out))
+            nn.Identity()
+            if channels == out
+            else nn.Sequential(nn.Conv2d(channels, out, 1), nn.BatchNorm2d(out))
         )
 
     def forward(self, x: Tensor) -> Tensor:
