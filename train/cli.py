@@ -66,8 +66,10 @@ device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps."
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads of PyTorch [default: PyTorch's]; equal numbers need equal threads."
-)  # fmt: skip
+    "--threads",
+    type=click.IntRange(min=1),
+    help="CPU threads of PyTorch [default: PyTorch's]; equal numbers need equal threads.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output.")
 
 
@@ -212,20 +214,36 @@ def fit(ctx: click.Context, model: str, out: Path, as_json: bool, **given: Any) 
     click.echo(f"{report['status']}: step {report['step']} of {report['steps']}, {out}")
     if best and best["metrics"]:
         m = best["metrics"]
-        click.echo(
-            f"best at step {best['step']} on {m['images']} validation images: "
-            + ", ".join(f"{k} {'undefined' if m[n] is None else f'{m[n] * s:.2f}{u}'}"
-                        for k, n, s, u in (("IoU", "iou", 100, " %"), ("Pd", "pd", 100, " %"), ("Fa", "fa", 1e6, "e-6")))
-        )  # fmt: skip
+        units = (("IoU", "iou", 100, " %"), ("Pd", "pd", 100, " %"), ("Fa", "fa", 1e6, "e-6"))
+        shown = [
+            f"{word} undefined" if m[k] is None else f"{word} {m[k] * s:.2f}{u}" for word, k, s, u in units
+        ]
+        click.echo(f"best at step {best['step']} on {m['images']} validation images: {', '.join(shown)}")
     click.echo(f"weights {report['weights'][:12]} (last), {report['parameters']} parameters")
 
 
 metric_options = [
-    click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Positive above it."),
-    click.option("--distance", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True, help="Centroids strictly nearer match, pixels."),
-    click.option("--matching", type=click.Choice(["optimal", "greedy", "dnanet"]), default="optimal", show_default=True, help="optimal one-to-one; greedy and dnanet: as published code."),
-    click.option("--connectivity", type=click.Choice(["4", "8"]), default="8", show_default=True, help="Of components."),
-]  # fmt: skip
+    click.option(
+        "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Positive above it."
+    ),
+    click.option(
+        "--distance",
+        type=click.FloatRange(min=0, min_open=True),
+        default=3.0,
+        show_default=True,
+        help="Centroids strictly nearer match, pixels.",
+    ),
+    click.option(
+        "--matching",
+        type=click.Choice(["optimal", "greedy", "dnanet"]),
+        default="optimal",
+        show_default=True,
+        help="optimal: one-to-one assignment; greedy and dnanet: as published code.",
+    ),
+    click.option(
+        "--connectivity", type=click.Choice(["4", "8"]), default="8", show_default=True, help="Of components."
+    ),
+]
 
 
 def with_metric_options(command: Any) -> Any:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..annotate.console import track
+from ..annotate.console import note, track
 from ..annotate.errors import IrstkitError
 from ..datasets.readers import open_dataset
 from ..datasets.records import Dataset, Record, split_hash
@@ -64,12 +64,17 @@ def evaluate(
         spent += time.perf_counter() - start
         meter.update(probability, mask, id=record.id)
     sizes = sorted({r.size for r in records})
+    seen = set(predictor.seen.get(data.root.resolve().name, ()))
+    known = sum(r.id in seen for r in records)
+    if known:
+        note(f"{known} of these {len(records)} images were trained or selected on: the numbers flatter")
     return {
         **meter.compute(),
         "data": data.root.resolve().name,
         "layout": data.layout,
         "split": name,
         "split_hash": split_hash(r.id for r in records),
+        "seen_in_training": known,
         "input": {
             **predictor.described(),
             "smallest": list(min(sizes)),
@@ -91,18 +96,24 @@ def table(result: dict[str, Any]) -> str:
     fa = show(result["fa"], 1e6)
     lines = [
         f"IoU        {show(result['iou'])} %",
-        f"nIoU       {show(result['niou'])} %   ({result['niou_skipped']} images without target and detection skipped)",
+        f"nIoU       {show(result['niou'])} %   "
+        f"({result['niou_skipped']} images without target and detection skipped)",
         f"Pd         {show(result['pd'])} %   ({result['detected']} of {result['targets']} targets)",
-        f"Fa         {fa} x 1e-6   ({result['false_pixels']} pixels in {result['false_components']} components)",
-        f"precision  {show(result['precision'])} %   recall {show(result['recall'])} %   F1 {show(result['f1'])} %",
+        f"Fa         {fa} x 1e-6   "
+        f"({result['false_pixels']} pixels in {result['false_components']} components)",
+        f"precision  {show(result['precision'])} %   recall {show(result['recall'])} %   "
+        f"F1 {show(result['f1'])} %",
         "",
         f"{result['images']} images of {result['data']} {result['split']} (hash {result['split_hash']}), "
         f"{result['pixels']} pixels",
-        f"threshold > {result['threshold']:g}, matching {result['matching']} below {result['distance']:g} px, "
+        f"threshold > {result['threshold']:g}, "
+        f"matching {result['matching']} below {result['distance']:g} px, "
         f"{result['connectivity']}-connected",
     ]
     if "input" in result:
         lines.append(f"input at native size, padding: {result['input']['padding']}")
+    if result.get("seen_in_training"):
+        lines.append(f"NOT A TEST: {result['seen_in_training']} of these images were trained or selected on")
     if "model" in result:
         lines.append(f"{result['model']}, step {result['step']}, weights {result['weights'][:12]}")
     return "\n".join(lines)

@@ -73,6 +73,7 @@ class Predictor:
         self.channels = int(getattr(network, "in_channels", 1))
         self.dtype = next((p.dtype for p in network.parameters()), torch.float32)
         self.about: dict[str, Any] = {}
+        self.seen: dict[str, list[str]] = {}
 
     @classmethod
     def load(
@@ -91,6 +92,7 @@ class Predictor:
             "weights": weights_hash(content["model"]["state"]),
             "trained_on": content["data"],
         }
+        predictor.seen = content["seen"]
         return predictor
 
     def pad(self, image: GrayImage) -> NDArray[np.float32]:

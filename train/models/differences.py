@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 DILATIONS = (1, 3)
 NEIGHBOURS = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
-"""(row, column) of the -1 in the 3x3 kernels, (1, 1) holding the +1; a kernel and the one four further are opposite."""
+"""(row, column) of the -1 in the 3x3 kernels, (1, 1) holding the +1. Kernels k and k + 4 are opposite."""
 
 FLOOR = 1e-24
 """The squared clamp of the norm: max(|b|, 1e-12)^2."""
@@ -44,7 +44,7 @@ def pad(x: Tensor, width: int, mode: str) -> Tensor:
 
 
 def difference_bases(x: Tensor, *, mode: str = "zeros") -> Tensor:
-    """The sixteen bases of planes x (P, H, W), stacked: (P, 16, H, W). The plain form, for tests and benchmarks."""
+    """The sixteen bases of planes x (P, H, W), stacked: (P, 16, H, W). For tests and benchmarks."""
     height, width = x.shape[-2:]
     bases = []
     for d in DILATIONS:

@@ -7,8 +7,8 @@ What the paper leaves open, and what was chosen
 The public code holds many states under one name and none reproduces all parameter counts of the paper. Here
 is the reading that follows the text and gives its 0.27 M at base width 8 (269,819 parameters; 68,271,
 1,072,911 and 4,278,587 at 4, 16 and 32): SD2M without a channel bottleneck, one 1x1 convolution as original
-feature, and pooling split in three branches (maximum, average, SD3M). "Equal" thirds are impossible for 16, 32
-and 64 channels: the branches take chunks of ceil(C/3).
+feature, and pooling split in three branches (maximum, average, SD3M). "Equal" thirds are impossible for 16,
+32 and 64 channels: the branches take chunks of ceil(C/3).
 
 Input: one channel, gray / largest value. Output: logits (the paper's code applies the sigmoid inside).
 Sides are multiples of 16. The decomposition coefficients are sums over the whole image, so tiling, cropping
