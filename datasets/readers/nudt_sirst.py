@@ -1,4 +1,4 @@
-"""NUDT-SIRST: 1327 images of 256x256 with synthetic targets, ``images/000001.png`` ... and ``masks/`` alike."""
+"""NUDT-SIRST: 1327 images of 256x256 with synthetic targets, ``images/000001.png`` ... and masks."""
 
 from __future__ import annotations
 
