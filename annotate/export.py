@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .boxes import Boxes, xyxy_to_yolo
 from .coco import CATEGORY
 from .console import track
 from .errors import IrstkitError
 from .files import atomic_folder, atomic_path, list_images, read_header, refuse_existing
+from .formats.yolo_files import yolo_text
 from .scan import DEFAULT_RULE, MaskRule, MaskScan, scan_mask
 
 
@@ -121,12 +121,6 @@ def scan_folder(
 
 
 # ----------------------------------------------------------------------------------------------- output
-
-
-def yolo_text(boxes: Boxes, size: tuple[int, int], *, digits: int = 6) -> str:
-    """The lines of a YOLO label file: ``0 cx cy w h``, fractions of an image of (height, width)."""
-    rows = xyxy_to_yolo(boxes, size).tolist()
-    return "".join("0 " + " ".join(f"{v:.{digits}f}" for v in row) + "\n" for row in rows)
 
 
 def masks_to_yolo(
