@@ -6,6 +6,8 @@ x2 = x1 + w and a one-pixel target is 1 wide.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,9 +34,9 @@ def mask_to_boxes(mask: NDArray, *, convention: str = "components", connectivity
     """Tight boxes of a (H, W) boolean mask by a named convention.
 
     ``components``: one box a connected component, in raster order of the components' first pixels.
-    ``eflnet``: the recipe behind EFLNet's published files (specs by measurement; every published file of
-    NUDT-SIRST and IRSTD-1k is reproduced): the bounding rectangle of *every* contour of the 8-connected
-    mask, holes too, in the contour tracer's order.
+    ``eflnet``: the recipe behind EFLNet's published files (by measurement: it reproduces every one of
+    NUDT-SIRST and IRSTD-1k): the bounding rectangle of *every* contour of the 8-connected mask, holes
+    too, in the contour tracer's order.
     """
     if convention == "components":
         _, stats = label_mask(mask, connectivity=connectivity)
@@ -44,11 +46,34 @@ def mask_to_boxes(mask: NDArray, *, convention: str = "components", connectivity
     if convention == "eflnet":
         if connectivity != 8:
             raise ValueError("the convention 'eflnet' is 8-connected")
-        contours, _ = cv2.findContours(
-            np.ascontiguousarray(mask, dtype=np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
-        )
-        return as_boxes([(x, y, x + w, y + h) for x, y, w, h in map(cv2.boundingRect, contours)])
+        return as_boxes([contour.box for contour in eflnet_contours(mask)])
     raise ValueError(f"no box convention {convention!r}: choose from {', '.join(CONVENTIONS)}")
+
+
+@dataclass(frozen=True)
+class Contour:
+    """One contour of a mask: its half-open box, one of its pixels (x, y), and whether it bounds a hole.
+
+    The contour of a hole runs through the target's pixels around it, so that its box is one pixel larger
+    than the hole on every side.
+    """
+
+    box: tuple[int, int, int, int]
+    pixel: tuple[int, int]
+    hole: bool
+
+
+def eflnet_contours(mask: NDArray) -> list[Contour]:
+    """Every contour of the 8-connected (H, W) mask in the order of EFLNet's published label files."""
+    contours, hierarchy = cv2.findContours(
+        np.ascontiguousarray(mask, dtype=np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+    )
+    out = []
+    for index, contour in enumerate(contours):
+        x, y, w, h = cv2.boundingRect(contour)
+        first = (int(contour[0, 0, 0]), int(contour[0, 0, 1]))
+        out.append(Contour((x, y, x + w, y + h), first, bool(hierarchy[0, index, 3] >= 0)))
+    return out
 
 
 def xyxy_to_xywh(boxes: ArrayLike) -> Boxes:

@@ -33,7 +33,9 @@ def add_image(coco: dict[str, Any], file_name: str, size: tuple[int, int], **ext
     return image_id
 
 
-def add_instance(coco: dict[str, Any], image_id: int, instance: Instance, size: tuple[int, int], **extra: Any) -> int:
+def add_instance(
+    coco: dict[str, Any], image_id: int, instance: Instance, size: tuple[int, int], **extra: Any
+) -> int:
     """Append an annotation with RLE, pixel area and half-open box; return its id (from 1)."""
     x1, y1, x2, y2 = instance.box
     annotation_id = len(coco["annotations"]) + 1

@@ -29,7 +29,13 @@ def progress(description: str, total: int | None, *, unit: str = "images") -> It
         yield Progress(None, None)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as RichProgress
 
     columns = (
@@ -57,7 +63,9 @@ class Progress:
             self._bar.update(self._task, advance=n, **({"text": text} if text else {}))
 
 
-def track(items: Iterable[T], description: str, total: int | None = None, *, unit: str = "images") -> Iterator[T]:
+def track(
+    items: Iterable[T], description: str, total: int | None = None, *, unit: str = "images"
+) -> Iterator[T]:
     """Iterate over ``items`` with a progress bar (``total`` is taken from ``len`` where there is one)."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]

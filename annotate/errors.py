@@ -23,7 +23,12 @@ class IrstkitError(Exception):
     """
 
     def __init__(
-        self, message: str, *, path: str | Path | None = None, where: str | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        path: str | Path | None = None,
+        where: str | None = None,
+        hint: str | None = None,
     ) -> None:
         self.message, self.path, self.where, self.hint = message, path, where, hint
         parts = [str(path)] if path is not None else []

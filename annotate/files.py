@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import struct
+import shutil
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,39 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .decode import Decoded, GrayImage, Header, decode_bytes, read_header
 from .errors import IrstkitError
 
-IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm")
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Decoded",
+    "GrayImage",
+    "Header",
+    "atomic_folder",
+    "atomic_path",
+    "binarise",
+    "decode_image",
+    "encode_png",
+    "inside",
+    "list_images",
+    "natural_key",
+    "pixel_hash",
+    "read_bytes",
+    "read_header",
+    "read_image",
+    "read_json",
+    "read_mask",
+    "read_mask_values",
+    "refuse_existing",
+    "write_atomic",
+    "write_json",
+    "write_png",
+]
 
-GrayImage = NDArray[np.uint8] | NDArray[np.uint16]
+IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm")
+
+_UMASK = os.umask(0)  # can only be read by setting it: once, before there are threads
+os.umask(_UMASK)
 
 
 # ---------------------------------------------------------------------------------------------- writing
@@ -50,8 +75,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
-        os.replace(temporary, path)
+        temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes private files
+        temporary.replace(path)
     except OSError as error:
         raise IrstkitError(f"cannot write: {error.strerror or error}", path=path) from error
     finally:
@@ -59,10 +84,56 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
+def refuse_existing(out: str | Path, *, overwrite: bool, folder: bool) -> None:
+    """Refuse an output of the wrong kind, or a non-empty one unless ``overwrite``."""
+    out = Path(out)
+    if not out.exists():
+        return
+    if folder != out.is_dir():
+        kind = "folder, a file" if out.is_dir() else "file, a folder"
+        raise IrstkitError(f"the output is a {kind} was expected", path=out)
+    full = any(out.iterdir()) if folder else out.stat().st_size > 0
+    if full and not overwrite:
+        raise IrstkitError("the output exists already", path=out, hint="--overwrite replaces it")
+
+
+@contextmanager
+def atomic_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside ``out``; on success its files come to lie in ``out``, on error it goes.
+
+    With ``overwrite``, files of the same names are replaced; a folder with other files is refused, since
+    old and new labels side by side cannot be told apart.
+    """
+    out = Path(out)
+    refuse_existing(out, overwrite=overwrite, folder=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise IrstkitError(f"cannot write here: {error.strerror or error}", path=out) from error
+    try:
+        yield temporary
+        old = {f.relative_to(out) for f in out.rglob("*") if not f.is_dir()} if out.exists() else set()
+        new = [f.relative_to(temporary) for f in sorted(temporary.rglob("*")) if not f.is_dir()]
+        if strange := sorted(old.difference(new)):
+            raise IrstkitError(
+                f"the folder holds {len(strange)} files that are not of this run, for example {strange[0]}",
+                path=out,
+                hint="choose another folder or empty this one",
+            )
+        if old:
+            for name in new:
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                (temporary / name).replace(out / name)
+        else:
+            temporary.chmod(0o777 & ~_UMASK)
+            if out.exists():
+                out.rmdir()
+            temporary.replace(out)
+    except OSError as error:
+        raise IrstkitError(f"cannot write: {error.strerror or error}", path=out) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_atomic(path: str | Path, data: bytes | str) -> None:
@@ -74,10 +145,10 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
 def write_json(path: str | Path, value: Any, *, indent: int | None = None) -> None:
     """Write JSON atomically; not-a-number and infinity are refused, as JSON has neither."""
     try:
-        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        data = (json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise IrstkitError(f"cannot be written as JSON: {error}", path=path) from error
-    write_atomic(path, text + "\n")
+    write_atomic(path, data)
 
 
 def write_png(path: str | Path, image: NDArray, *, compression: int = 3) -> None:
@@ -88,7 +159,9 @@ def write_png(path: str | Path, image: NDArray, *, compression: int = 3) -> None
 def encode_png(image: NDArray, *, compression: int = 3) -> bytes:
     """PNG bytes of a (H, W) uint8/uint16 gray or (H, W, 3) uint8 RGB array."""
     if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3):
-        raise TypeError(f"expected a (H, W) or (H, W, 3) uint8 or uint16 array, got {image.dtype} {image.shape}")
+        raise TypeError(
+            f"expected a (H, W) or (H, W, 3) uint8 or uint16 array, got {image.dtype} {image.shape}"
+        )
     pixels = np.ascontiguousarray(image if image.ndim == 2 else image[..., ::-1])
     done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, compression])
     if not done:
@@ -107,9 +180,13 @@ def read_json(path: str | Path) -> Any:
     except UnicodeDecodeError as error:
         raise IrstkitError(f"not UTF-8 text (byte {error.start})", path=path) from error
     except json.JSONDecodeError as error:
-        raise IrstkitError(f"not valid JSON: {error.msg}", path=path, where=f"line {error.lineno}, column {error.colno}") from error
+        raise IrstkitError(
+            f"not valid JSON: {error.msg}", path=path, where=f"line {error.lineno}, column {error.colno}"
+        ) from error
     except RecursionError as error:
         raise IrstkitError("not valid JSON: nested too deeply", path=path) from error
+    except ValueError as error:  # Python refuses whole numbers of thousands of digits
+        raise IrstkitError("not valid JSON: a number of thousands of digits", path=path) from error
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -120,20 +197,10 @@ def read_bytes(path: str | Path) -> bytes:
         raise IrstkitError("no such file", path=path) from error
     except IsADirectoryError as error:
         raise IrstkitError("is a folder, a file was expected", path=path) from error
-    except OSError as error:
-        raise IrstkitError(f"cannot be read: {error.strerror or error}", path=path) from error
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A decoded image: ``gray`` (H, W) uint8 or uint16, and what it was before.
-
-    ``channels`` is 1, 3 or 4 as stored; ``gray_equal`` is False for a colour image whose channels differ.
-    """
-
-    gray: GrayImage
-    channels: int
-    gray_equal: bool
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        raise IrstkitError(
+            f"cannot be read: {getattr(error, 'strerror', None) or error}", path=path
+        ) from error
 
 
 def decode_image(path: str | Path) -> Decoded:
@@ -144,22 +211,7 @@ def decode_image(path: str | Path) -> Decoded:
     IrstkitError
         Naming the file: missing, empty, truncated, a bad checksum, not an image, neither 8 nor 16 bit.
     """
-    data = read_bytes(path)
-    check_whole(data, path)
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise IrstkitError("cannot be decoded as an image", path=path)
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise IrstkitError(f"pixels are {pixels.dtype}, expected 8- or 16-bit unsigned integers", path=path)
-    if pixels.ndim == 2:
-        return Decoded(pixels, 1, True)
-    channels = pixels.shape[2]
-    if channels == 1:
-        return Decoded(pixels[..., 0], 1, True)
-    blue, green, red = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    if np.array_equal(blue, green) and np.array_equal(green, red):
-        return Decoded(np.ascontiguousarray(blue), channels, True)
-    return Decoded(cv2.cvtColor(np.ascontiguousarray(pixels[..., :3]), cv2.COLOR_BGR2GRAY), channels, False)
+    return decode_bytes(read_bytes(path), path)
 
 
 def read_image(path: str | Path) -> GrayImage:
@@ -174,8 +226,10 @@ def read_mask_values(path: str | Path) -> NDArray[np.uint8]:
     """
     decoded = decode_image(path)
     if not decoded.gray_equal:
-        raise IrstkitError("a mask in colour: its channels differ", path=path, hint="expected one channel, 0 or 255")
-    values = decoded.gray
+        raise IrstkitError(
+            "a mask in colour: its channels differ", path=path, hint="expected one channel, 0 or 255"
+        )
+    values: NDArray = decoded.gray
     if values.dtype == np.uint16:
         top = int(values.max(initial=0))
         return values.astype(np.uint8) if top <= 255 else (values >> 8).astype(np.uint8)
@@ -198,80 +252,6 @@ def binarise(values: NDArray[np.uint8], *, threshold: int = 127) -> NDArray[np.b
     return values > threshold
 
 
-def check_whole(data: bytes, path: str | Path) -> None:
-    """Refuse image bytes that are empty, of no known format, truncated or (PNG) fail their checksums.
-
-    Decoders differ in what they make of a truncated file (OpenCV returns the part it has), so this is
-    decided before decoding.
-    """
-    if not data:
-        raise IrstkitError("the file is empty", path=path)
-    if data.startswith(PNG_SIGNATURE):
-        _check_png(data, path)
-    elif data.startswith(b"BM"):
-        declared = struct.unpack_from("<I", data, 2)[0] if len(data) >= 6 else 0
-        if len(data) < 54 or len(data) < declared:
-            raise IrstkitError(f"truncated BMP: {len(data)} of {declared} bytes", path=path)
-    elif data.startswith(b"\xff\xd8"):
-        if b"\xff\xd9" not in data[-1024:]:
-            raise IrstkitError("truncated JPEG: its end marker is missing", path=path)
-    elif not data.startswith((b"II*\0", b"MM\0*", b"P5", b"P2")):
-        raise IrstkitError("not an image (its first bytes are of no known format)", path=path)
-
-
-def _check_png(data: bytes, path: str | Path) -> None:
-    position = len(PNG_SIGNATURE)
-    view = memoryview(data)
-    while position + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        end = position + 12 + length
-        if end > len(data):
-            break
-        (checksum,) = struct.unpack_from(">I", data, end - 4)
-        if zlib.crc32(view[position + 4 : end - 4]) != checksum:
-            kind = data[position + 4 : position + 8].decode("latin-1")
-            raise IrstkitError(f"damaged PNG: wrong checksum in its {kind} part at byte {position}", path=path)
-        if data[position + 4 : position + 8] == b"IEND":
-            return
-        position = end
-    raise IrstkitError(f"truncated PNG: it ends at byte {len(data)} before its end mark", path=path)
-
-
-@dataclass(frozen=True)
-class Header:
-    """Size, depth and channels of an image file, read without decoding its pixels."""
-
-    height: int
-    width: int
-    bit_depth: int
-    channels: int
-
-
-def read_header(path: str | Path) -> Header:
-    """Size and depth from the first bytes of an image file (PNG: 33 bytes; others through Pillow)."""
-    try:
-        with Path(path).open("rb") as stream:
-            start = stream.read(33)
-    except FileNotFoundError as error:
-        raise IrstkitError("no such file", path=path) from error
-    except OSError as error:
-        raise IrstkitError(f"cannot be read: {error.strerror or error}", path=path) from error
-    if start.startswith(PNG_SIGNATURE) and len(start) == 33 and start[12:16] == b"IHDR":
-        width, height, depth, colour = struct.unpack_from(">IIBB", start, 16)
-        return Header(height, width, 16 if depth == 16 else 8, {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(colour, 1))
-    if not start:
-        raise IrstkitError("the file is empty", path=path)
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            depth = 16 if image.mode.startswith("I") else 8
-            return Header(height, width, depth, len(image.getbands()))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise IrstkitError("not an image that can be read", path=path) from error
-
-
 def list_images(folder: str | Path) -> list[Path]:
     """The image files directly in ``folder`` in natural order, without hidden and ``._`` files.
 
@@ -286,26 +266,34 @@ def list_images(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise IrstkitError("is a file, a folder was expected", path=folder)
     files = [
-        f for f in folder.iterdir()
+        f
+        for f in folder.iterdir()
         if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".") and f.is_file()
     ]
     if not files:
-        raise IrstkitError("no image in this folder", path=folder, hint="looked for " + " ".join(IMAGE_SUFFIXES))
+        raise IrstkitError(
+            "no image in this folder", path=folder, hint="looked for " + " ".join(IMAGE_SUFFIXES)
+        )
     return sorted(files, key=lambda f: natural_key(f.name))
 
 
 def natural_key(text: str) -> tuple:
     """Sort key under which ``10.bmp`` comes after ``2.bmp``."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", text)), text
+    return tuple(
+        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", text)
+    ), text
 
 
 def inside(root: str | Path, relative: str) -> Path:
     """``root / relative``, refusing absolute paths and any that leave ``root`` (after links are followed)."""
     root = Path(root)
-    path = root / relative
-    if Path(relative).is_absolute() or not path.resolve().is_relative_to(root.resolve()):
-        raise IrstkitError(f"the path {relative!r} leaves the data set's folder", path=root)
-    return path
+    try:
+        path = root / relative
+        if not Path(relative).is_absolute() and path.resolve().is_relative_to(root.resolve()):
+            return path
+    except (OSError, ValueError) as error:  # a loop of links, a name too long, a null character
+        raise IrstkitError(f"the path {relative!r} cannot be followed", path=root) from error
+    raise IrstkitError(f"the path {relative!r} leaves the data set's folder", path=root)
 
 
 def pixel_hash(image: NDArray) -> str:

@@ -17,6 +17,10 @@ from ..annotate.errors import IrstkitError
 from ..annotate.files import GrayImage, binarise, read_image, read_mask_values
 
 
+def _wxh(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
     """One image on disk and what is known of it.
@@ -67,7 +71,9 @@ class Record:
         """The image, (H, W) uint8 or uint16 gray."""
         image = read_image(self.image)
         if image.shape != self.size:
-            raise IrstkitError(f"the image is {image.shape}, {self.size} was expected", path=self.image)
+            raise IrstkitError(
+                f"the image is {_wxh(image.shape)}, {_wxh(self.size)} was expected", path=self.image
+            )
         return image
 
     def read_mask(self, *, threshold: int = 127) -> NDArray[np.bool_]:
@@ -85,7 +91,7 @@ class Record:
         if values.shape != self.size:
             if tuple(self.attributes.get("mask_size", ())) != values.shape:
                 raise IrstkitError(
-                    f"the mask is {values.shape[1]}x{values.shape[0]}, its image {self.size[1]}x{self.size[0]}",
+                    f"the mask is {_wxh(values.shape)}, its image {_wxh(self.size)}",
                     path=self.mask,
                 )
             values = np.asarray(
@@ -100,24 +106,60 @@ class Record:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something noticed about a data set; ``severity`` is ``error``, ``warning`` or ``info``."""
+    """Something noticed about a data set.
+
+    Attributes
+    ----------
+    severity
+        ``error``: what it is about cannot be used; ``warning``: usable, but one should know; ``info``.
+    kind
+        A short name for scripts: ``mask-missing``, ``mask-size``, ``list-entry``, ...
+    message
+        What is wrong, with the expected and the actual value.
+    path, where
+        File and place in it (a JSON path or a line), as text.
+    record
+        Id of the record it is about; None: the whole data set.
+    split
+        ``SCHEME/PART`` when it is about a list: only who asks for that part is concerned.
+    """
 
     severity: Literal["error", "warning", "info"]
     kind: str
     message: str
     path: str | None = None
+    where: str | None = None
+    record: str | None = None
+    split: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"severity": self.severity, "kind": self.kind, "path": self.path, "message": self.message}
+        """For JSON: every field but those that are not set."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+    def __str__(self) -> str:
+        place = ": ".join(part for part in (self.path, self.where) if part)
+        return f"{place}: {self.message}" if place else self.message
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset(Sequence[Record]):
     """A list of records, where it lies and how it was recognised.
 
-    ``layout`` is the reader's name, ``default_scheme`` the split scheme meant where none is named, and
-    ``findings`` what the reader noticed while listing (missing masks, unknown list entries, ...).
+    Attributes
+    ----------
+    root, layout
+        Where it lies, and the name of the reader.
+    records
+        In natural order (frame 10 after frame 2).
+    default_scheme
+        The split scheme meant where none is named.
+    findings
+        What the reader noticed while listing (missing masks, unknown list entries, ...). Records with an
+        error, and lists with one, are refused where they are used, not where they are listed.
+    unions
+        Lists that only join others: ``{"idx_427/trainval": ("train", "val")}``.
+    why
+        By what the layout was recognised.
     """
 
     root: Path
@@ -125,6 +167,8 @@ class Dataset(Sequence[Record]):
     records: tuple[Record, ...]
     default_scheme: str | None = None
     findings: tuple[Finding, ...] = field(default=())
+    unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    why: str = ""
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
@@ -146,26 +190,67 @@ class Dataset(Sequence[Record]):
             for scheme, part in record.splits.items():
                 parts = out.setdefault(scheme, {})
                 parts[part] = parts.get(part, 0) + 1
-        return out
+        return {scheme: dict(sorted(out[scheme].items(), key=_part_order)) for scheme in sorted(out)}
 
-    def part(self, split: str) -> list[Record]:
+    def split_names(self) -> list[str]:
+        """Every ``SCHEME/PART`` there is, joined lists last in their scheme."""
+        names = []
+        for scheme, parts in self.schemes().items():
+            names += [f"{scheme}/{part}" for part in parts]
+            names += [name for name in self.unions if name.rpartition("/")[0] == scheme]
+        return names
+
+    def full_split(self, split: str) -> str:
+        """``PART`` as ``SCHEME/PART`` in the default scheme; ``SCHEME/PART`` and ``all`` as they are."""
+        if "/" in split or split == "all" or self.default_scheme is None:
+            return split
+        return f"{self.default_scheme}/{split}"
+
+    def part(self, split: str, *, check: bool = True) -> list[Record]:
         """The records of ``SCHEME/PART`` (``PART`` alone means the default scheme; ``all`` means all).
 
         Raises
         ------
         IrstkitError
-            Naming the splits there are, when there is no such one or it is empty.
+            Naming the splits there are, when there is no such one or it is empty; naming the first error
+            (and how many more) when something about these records or this list is wrong and ``check``.
         """
-        if split == "all":
-            return list(self.records)
-        scheme, slash, part = split.rpartition("/")
-        if not slash:
-            scheme = self.default_scheme or ""
-        chosen = [r for r in self.records if r.splits.get(scheme) == part]
+        chosen = list(self.records)
+        if split != "all":
+            scheme, _, part = self.full_split(split).rpartition("/")
+            parts = self.unions.get(f"{scheme}/{part}", (part,))
+            chosen = [r for r in self.records if r.splits.get(scheme) in parts]
         if not chosen:
-            known = ", ".join(f"{s}/{p}" for s, parts in self.schemes().items() for p in parts) or "none"
+            known = ", ".join(self.split_names()) or "none"
             raise IrstkitError(f"no split {split!r} here", path=self.root, hint=f"there are: {known}")
+        if check:
+            self.require_clean(chosen, split)
         return chosen
+
+    def require_clean(self, records: Iterable[Record] | None = None, split: str | None = None) -> None:
+        """Raise the first listed error that concerns ``records`` (None: all) or the list ``split``.
+
+        Errors about the data set as a whole (a mask without image) concern every use of it.
+        """
+        ids = {r.id for r in (self.records if records is None else records)}
+        lists = set()
+        if split is not None and split != "all":
+            scheme, _, part = self.full_split(split).rpartition("/")
+            lists = {f"{scheme}/{p}" for p in (part, *self.unions.get(f"{scheme}/{part}", ()))}
+        errors = [
+            f
+            for f in self.findings
+            if f.severity == "error"
+            and ((f.record in ids) if f.record is not None else (f.split is None or f.split in lists))
+        ]
+        if errors:
+            more = f"{len(errors) - 1} more; " if len(errors) > 1 else ""
+            raise IrstkitError(str(errors[0]), hint=f"{more}irstkit data info {self.root} lists all of it")
+
+
+def _part_order(item: tuple[str, int]) -> tuple[int, str]:
+    order = ("train", "val", "test")
+    return (order.index(item[0]) if item[0] in order else len(order)), item[0]
 
 
 def split_hash(ids: Iterable[str]) -> str:

@@ -57,7 +57,11 @@ class LazyGroup(click.Group):
             raise click.ClickException(f"{type(error).__name__}: {error}") from error
 
 
-@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="irstkit")
 @click.option("--quiet", is_flag=True, help="No notes and no progress bars on standard error.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error, for bug reports.")

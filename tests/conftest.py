@@ -29,6 +29,7 @@ def shared_data():
 def irstkit():
     """Run ``irstkit ARGS...`` in this process: ``result.exit_code``, ``.stdout``, ``.stderr``."""
     from click.testing import CliRunner
+
     from irstkit.cli import cli
 
     def run(*args: object):
@@ -42,9 +43,11 @@ def irstkit():
 
 @pytest.fixture
 def make_pairs(tmp_path):
-    """``make_pairs(count, size, folder=...)``: images/ and masks/ with one or two small bright targets each."""
+    """``make_pairs(count, size, folder=...)``: images/ and masks/ with one or two bright targets each."""
 
-    def make(count: int = 6, size: tuple[int, int] = (48, 64), *, folder: str = "pairs", seed: int = 0) -> Path:
+    def make(
+        count: int = 6, size: tuple[int, int] = (48, 64), *, folder: str = "pairs", seed: int = 0
+    ) -> Path:
         rng = np.random.default_rng(seed)
         root = tmp_path / folder
         (root / "images").mkdir(parents=True)

@@ -1,0 +1,289 @@
+"""Batches for training: the whole set decoded once, crops cut on the device, exact to the step.
+
+A data set of this field fits in memory, so nothing is decoded twice: :class:`Pixels` keeps every image in its
+native depth in one flat buffer, with offsets and shapes. :class:`Batches` turns it into batches. The order of
+the samples and every augmentation are a pure function of (seed, position in the stream of samples), so that a
+run that resumes at step K sees the bytes that an uninterrupted run sees, and on every device the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..annotate.console import track
+from ..annotate.errors import IrstkitError, require
+from ..annotate.files import GrayImage
+from ..annotate.masks import label_mask
+from .records import Record
+
+if TYPE_CHECKING:
+    import torch
+
+Place = tuple[int, int, bool, bool, bool]
+"""First row, first column, rows flipped, columns flipped, transposed."""
+
+_ORDER, _AUGMENT = 1, 2  # streams of random numbers: neither may move the other
+
+
+class Pixels:
+    """Images and masks of records, decoded once into flat buffers.
+
+    Attributes
+    ----------
+    images
+        (bytes,) uint8: all images in their native depth (16-bit ones as two little-endian bytes a pixel),
+        each starting at an even byte.
+    masks
+        (pixels,) uint8 of 0 and 1.
+    image_offsets, mask_offsets
+        (N,) int64: first byte of each image, first pixel of each mask.
+    shapes
+        (N, 2) int64: height, width.
+    depths
+        (N,) int64: 8 or 16.
+    boxes
+        One (T, 4) int64 array an image: half-open xyxy boxes of its mask's 8-connected components.
+    """
+
+    def __init__(self, records: Sequence[Record], *, workers: int = 2) -> None:
+        """Decode ``records`` (images and masks) on ``workers`` threads; the result does not depend on them.
+
+        Raises
+        ------
+        IrstkitError
+            When there is no record, a record has no mask, or a file cannot be read.
+        """
+        if not records:
+            raise IrstkitError("no images to make batches of")
+        self.ids = [r.id for r in records]
+        shapes = np.array([r.size for r in records], np.int64)
+        sizes = shapes.prod(axis=1)
+        depths = np.array([r.bit_depth for r in records], np.int64)
+        even = (sizes * (depths // 8) + 1) // 2 * 2
+        self.shapes, self.depths = shapes, depths
+        self.image_offsets = np.concatenate([[0], np.cumsum(even)[:-1]])
+        self.mask_offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        self.images = np.zeros(int(even.sum()), np.uint8)
+        self.masks = np.zeros(int(sizes.sum()), np.uint8)
+        self.boxes: list[NDArray[np.int64]] = []
+
+        def decode(k: int) -> NDArray[np.int64]:
+            record = records[k]
+            image = record.read_image()
+            if image.dtype.itemsize * 8 != record.bit_depth:
+                raise IrstkitError(
+                    f"{image.dtype} pixels, {record.bit_depth} bit expected", path=record.image
+                )
+            mask = record.read_mask()
+            self.image(k)[...] = image
+            self.mask(k)[...] = mask
+            _, stats = label_mask(mask)
+            boxes = stats[:, :4].astype(np.int64)
+            boxes[:, 2:] += boxes[:, :2]
+            return boxes
+
+        with ThreadPoolExecutor(workers) as pool:
+            self.boxes = list(track(pool.map(decode, range(len(records))), "decoding", len(records)))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image(self, k: int) -> GrayImage:
+        """Image ``k``, (H, W) uint8 or uint16: a view of the buffer."""
+        h, w = self.shapes[k]
+        start, wide = self.image_offsets[k], self.depths[k] // 8
+        return self.images[start : start + h * w * wide].view("<u2" if wide == 2 else "u1").reshape(h, w)
+
+    def mask(self, k: int) -> NDArray[np.uint8]:
+        """Mask ``k``, (H, W) uint8 of 0 and 1: a view of the buffer."""
+        h, w = self.shapes[k]
+        start = self.mask_offsets[k]
+        return self.masks[start : start + h * w].reshape(h, w)
+
+
+class Batches:
+    """Training batches: crops first, then flips and transposition, then normalisation, on ``device``.
+
+    Samples come in a shuffled order, new in each epoch; the stream of samples runs on over the epochs, so
+    that every batch is full. Images smaller than the crop are filled at the right and bottom by reflection
+    (the mask by zeros); in larger ones the crop keeps a randomly chosen target whole in ``target_share`` of
+    the samples and lies anywhere in the others.
+
+    Parameters
+    ----------
+    records
+        Images with masks, or a :class:`Pixels` made before.
+    batch
+        Samples a batch.
+    crop
+        Side of the square crop in pixels, or (height, width).
+    seed
+        Of the order and of the augmentation.
+    augment
+        Crops at random places, flips, transposition; without it the crop is centred on the first target of an
+        image that is larger (top left where that is not possible) and nothing is flipped.
+    device
+        Where the batches are made: the buffers are kept there.
+    target_share
+        0 to 1.
+    shuffle
+        False keeps the order of ``records``.
+    workers
+        Decoding threads.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record] | Pixels,
+        batch: int = 4,
+        crop: int | tuple[int, int] = 256,
+        seed: int = 0,
+        augment: bool = True,
+        device: str | torch.device = "cpu",
+        *,
+        target_share: float = 0.5,
+        shuffle: bool = True,
+        workers: int = 2,
+    ) -> None:
+        torch = self._torch = require("torch", "train")
+        self.crop = (crop, crop) if isinstance(crop, int) else (int(crop[0]), int(crop[1]))
+        if batch < 1 or min(self.crop) < 1:
+            raise IrstkitError(f"batch and crop are at least 1, got {batch} and {self.crop}")
+        if not 0 <= target_share <= 1:
+            raise IrstkitError(f"target_share lies between 0 and 1, got {target_share}")
+        if seed < 0:
+            raise IrstkitError(f"the seed is a whole number from 0, got {seed}")
+        self.pixels = records if isinstance(records, Pixels) else Pixels(records, workers=workers)
+        self.batch_size, self.seed, self.augment, self.shuffle = batch, seed, augment, shuffle
+        self.target_share = target_share
+        self.device = torch.device(device)
+        self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+        self._images = torch.from_numpy(self.pixels.images).to(self.device)
+        self._wide: Any = self._images.view(torch.int16) if (self.pixels.depths == 16).any() else None
+        self._masks = torch.from_numpy(self.pixels.masks).to(self.device)
+        self._order = lru_cache(maxsize=2)(self._make_order)
+
+    def __len__(self) -> int:
+        """Steps an epoch: every image is seen once (the last batch goes on into the next epoch)."""
+        return -(-len(self.pixels) // self.batch_size)
+
+    def _generator(self, stream: int, index: int) -> np.random.Generator:
+        # Philox by counter: the numbers of one sample are reached without drawing those before it
+        return np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, index, stream]))
+
+    def _make_order(self, epoch: int) -> NDArray[np.int64]:
+        count = len(self.pixels)
+        return self._generator(_ORDER, epoch).permutation(count) if self.shuffle else np.arange(count)
+
+    def indices(self, step: int) -> list[int]:
+        """Which images batch ``step`` holds, as indices into the records."""
+        start, count = step * self.batch_size, len(self.pixels)
+        return [int(self._order(p // count)[p % count]) for p in range(start, start + self.batch_size)]
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Batch ``step`` (0, 1, ... over all epochs).
+
+        Returns
+        -------
+        images
+            (B, 1, H, W) float32 in 0..1: 8-bit values / 255, 16-bit values / 65535.
+        masks
+            (B, 1, H, W) float32 of 0 and 1.
+        """
+        chosen = self.indices(step)
+        plan = [self._place(k, step * self.batch_size + j) for j, k in enumerate(chosen)]
+        if self.device.type == "cpu":
+            return self._cut(chosen, plan)
+        return self._gather(chosen, np.array(plan, np.int64))
+
+    def _cut(self, chosen: list[int], plan: list[Place]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The crops of a batch as slices, on the CPU."""
+        height, width = self.crop
+        images, masks = np.empty((2, len(chosen), 1, height, width), np.float32)
+        for k, (y, x, up, left, turn), image_out, mask_out in zip(chosen, plan, images, masks, strict=True):
+            image: NDArray = self.pixels.image(k)[y : y + height, x : x + width]
+            mask = self.pixels.mask(k)[y : y + height, x : x + width]
+            missing = (height - image.shape[0], width - image.shape[1])
+            if any(missing):
+                image = np.pad(image, ((0, missing[0]), (0, missing[1])), mode="reflect")
+                mask = np.pad(mask, ((0, missing[0]), (0, missing[1])))
+            flips = (slice(None, None, -1 if up else 1), slice(None, None, -1 if left else 1))
+            image, mask = image[flips], mask[flips]
+            if turn:
+                image, mask = image.T, mask.T
+            top = np.float32(65535 if image.dtype.itemsize == 2 else 255)
+            np.divide(image, top, out=image_out[0], dtype=np.float32)
+            mask_out[0] = mask
+        return self._torch.from_numpy(images), self._torch.from_numpy(masks)
+
+    def _gather(self, chosen: list[int], plan: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The crops of a batch as one gather from the flat buffers, on the device; equal to :meth:`_cut`."""
+        torch, (height, width), pixels = self._torch, self.crop, self.pixels
+        sizes, wide = pixels.shapes[chosen], pixels.depths[chosen] == 16
+        rows, rows_inside = _axis(plan[:, 0], sizes[:, 0], height, plan[:, 2])
+        cols, cols_inside = _axis(plan[:, 1], sizes[:, 1], width, plan[:, 3])
+        local = torch.from_numpy(rows * sizes[:, 1:]).to(self.device)[:, :, None]
+        local = local + torch.from_numpy(cols).to(self.device)[:, None, :]
+
+        def offsets(values: NDArray[np.int64]) -> Any:
+            return torch.from_numpy(values).to(self.device)[:, None, None]
+
+        images = torch.empty((len(chosen), height, width), dtype=torch.float32, device=self.device)
+        for sixteen in (False, True):
+            which = np.flatnonzero(wide == sixteen)
+            if not len(which):
+                continue
+            here = torch.from_numpy(which).to(self.device)
+            starts = offsets(pixels.image_offsets[chosen][which] // (2 if sixteen else 1))
+            if sixteen:  # int16 is indexed on every device; its bits are the unsigned value's
+                values = self._wide[local[here] + starts].to(torch.int32) & 0xFFFF
+            else:
+                values = self._images[local[here] + starts]
+            images[here] = values.to(torch.float32) / (65535 if sixteen else 255)
+        masks = self._masks[local + offsets(pixels.mask_offsets[chosen])].to(torch.float32)
+        if not (rows_inside.all() and cols_inside.all()):
+            masks *= torch.from_numpy(rows_inside[:, :, None] & cols_inside[:, None, :]).to(self.device)
+        if plan[:, 4].any():
+            turn = torch.from_numpy(plan[:, 4].astype(bool)).to(self.device)[:, None, None]
+            images = torch.where(turn, images.transpose(1, 2), images)
+            masks = torch.where(turn, masks.transpose(1, 2), masks)
+        return images[:, None].contiguous(), masks[:, None].contiguous()
+
+    def _place(self, k: int, position: int) -> Place:
+        """Where image ``k`` is cut and how it is turned as sample ``position`` of the stream."""
+        free = np.maximum(self.pixels.shapes[k] - np.array(self.crop), 0)
+        boxes = self.pixels.boxes[k]
+        if not self.augment:
+            start = np.zeros(2, np.int64)
+            if len(boxes) and free.any():
+                centre = (boxes[0, [1, 0]] + boxes[0, [3, 2]]) // 2
+                start = np.clip(centre - np.array(self.crop) // 2, 0, free)
+            return int(start[0]), int(start[1]), False, False, False
+        keep, which, y, x, up, left, turn = self._generator(_AUGMENT, position).random(7)
+        low, high = np.zeros(2, np.int64), free
+        if len(boxes) and keep < self.target_share:
+            box = boxes[int(which * len(boxes))]
+            first = np.clip(box[[3, 2]] - np.array(self.crop), 0, free)  # the latest edge inside
+            last = np.clip(box[[1, 0]], 0, free)
+            low, high = np.minimum(first, last), np.maximum(first, last)  # swapped: larger than the crop
+        start = low + (np.array([y, x]) * (high - low + 1)).astype(np.int64)
+        return int(start[0]), int(start[1]), up < 0.5, left < 0.5, self.crop[0] == self.crop[1] and turn < 0.5
+
+
+def _axis(
+    start: NDArray[np.int64], size: NDArray[np.int64], length: int, flip: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(B, length) source coordinates along one axis, reflected beyond the end, and which lie inside."""
+    at = start[:, None] + np.arange(length)[None, :]
+    inside = at < size[:, None]
+    period = np.maximum(2 * size - 2, 1)[:, None]  # reflection without repeating the edge, as often as needed
+    folded = at % period
+    folded = np.where(folded < size[:, None], folded, period - folded)
+    backwards = flip.astype(bool)[:, None]
+    return np.where(backwards, folded[:, ::-1], folded), np.where(backwards, inside[:, ::-1], inside)

@@ -1,0 +1,179 @@
+"""What a data set holds and what is wrong with it, from a look at every file."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..annotate.boxes import Boxes
+from ..annotate.console import track
+from ..annotate.errors import IrstkitError
+from ..annotate.files import binarise, decode_image, read_mask_values
+from ..annotate.masks import label_mask
+from .records import Dataset, Finding, Record, split_hash
+
+_NO_BOXES = np.zeros((0, 4))
+
+
+@dataclass
+class Look:
+    """What one record's files hold.
+
+    ``boxes`` (N, 4) half-open xyxy and ``areas`` (N,) pixels (w*h where only boxes are known) of its targets,
+    None where there is neither mask nor box; ``gray_mask`` is None, or the number of targets that > 0 and
+    > 127 give.
+    """
+
+    channels: int = 0
+    gray_equal: bool = True
+    boxes: Boxes | None = None
+    areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    gray_mask: tuple[int, int] | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+
+def look(record: Record, root: os.PathLike | str = "") -> Look:
+    """Decode a record's image and mask; whatever cannot be read becomes a finding, nothing is raised."""
+    out = Look()
+
+    def wrong(kind: str, error: IrstkitError) -> None:
+        path = os.path.relpath(error.path or record.image, root) if str(root) else str(error.path)
+        out.findings.append(Finding("error", kind, error.message, path, record=record.id))
+
+    away = "size_from" in record.attributes  # the reader has said that the frames are not here
+    if record.size != (0, 0) and not away:  # else the reader could not read its header and has said so
+        try:
+            decoded = decode_image(record.image)
+            out.channels, out.gray_equal = decoded.channels, decoded.gray_equal
+        except IrstkitError as error:
+            wrong("image-unreadable", error)
+    if record.mask is not None:
+        try:
+            values = read_mask_values(record.mask)
+        except IrstkitError as error:
+            wrong("mask-unreadable", error)
+        else:
+            counts = np.bincount(values.ravel(), minlength=256)
+            stored = np.flatnonzero(counts)
+            if not set(stored.tolist()) <= {0, 255} and stored[-1] > 1:
+                loose, strict = label_mask(values > 0)[1], label_mask(binarise(values))[1]
+                out.gray_mask = (len(loose), len(strict))
+            if values.shape == record.size or "mask_size" in record.attributes:
+                mask = binarise(values) if values.shape == record.size else record.read_mask()
+                _, stats = label_mask(mask)
+                out.boxes = stats[:, :4].astype(float)
+                out.boxes[:, 2:] += out.boxes[:, :2]
+                out.areas = stats[:, 4].astype(float)
+    elif record.boxes is not None:
+        out.boxes = record.boxes
+        out.areas = (record.boxes[:, 2:] - record.boxes[:, :2]).prod(axis=1)
+    return out
+
+
+def look_all(dataset: Dataset, records: Sequence[Record] | None = None) -> list[Look]:
+    """:func:`look` at every record, on as many threads as there are cores (at most 8)."""
+    chosen = dataset.records if records is None else records
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(
+            track(pool.map(lambda r: look(r, dataset.root), chosen), f"reading {dataset.layout}", len(chosen))
+        )
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Everything ``irstkit data info`` tells, as plain values for JSON."""
+    looks = look_all(dataset)
+    told = {(f.record, f.kind) for f in dataset.findings}
+    findings = [*dataset.findings]
+    findings += [f for one in looks for f in one.findings if (f.record, f.kind) not in told]
+    colour = [r.id for r, one in zip(dataset, looks, strict=True) if not one.gray_equal]
+    gray = {r.id: one.gray_mask for r, one in zip(dataset, looks, strict=True) if one.gray_mask is not None}
+    if colour:
+        text = f"{len(colour)} colour images whose channels differ: gray is 0.299 R + 0.587 G + 0.114 B"
+        findings.append(Finding("info", "colour", text))
+    if gray:
+        changed = sum(a != b for a, b in gray.values())
+        text = (
+            f"{len(gray)} masks hold gray values, decided at > 127; > 0 would change the targets of {changed}"
+        )
+        findings.append(Finding("warning", "gray-mask", text))
+    labelled = [one for one in looks if one.boxes is not None]
+    boxes = np.concatenate(
+        [one.boxes if one.boxes is not None else _NO_BOXES for one in looks] or [_NO_BOXES]
+    )
+    heights = [r.size[0] for r in dataset if r.size != (0, 0)]
+    widths = [r.size[1] for r in dataset if r.size != (0, 0)]
+    sequences = Counter(r.sequence for r in dataset if r.sequence is not None)
+    severities = Counter(f.severity for f in findings)
+    return {
+        "path": str(dataset.root),
+        "layout": dataset.layout,
+        "why": dataset.why,
+        "images": len(dataset),
+        "masks": sum(r.mask is not None for r in dataset),
+        "boxes_from": _boxes_from(dataset),
+        "targets": len(boxes) if labelled else None,
+        "targets_per_image": _counts(len(one.areas) for one in labelled),
+        "area": spread(np.concatenate([one.areas for one in looks])),
+        "target_width": spread(boxes[:, 2] - boxes[:, 0]),
+        "target_height": spread(boxes[:, 3] - boxes[:, 1]),
+        "width": spread(np.array(widths)),
+        "height": spread(np.array(heights)),
+        "sizes": [
+            {"width": w, "height": h, "images": n}
+            for (w, h), n in Counter(zip(widths, heights, strict=True)).most_common()
+        ],
+        "bit_depths": _counts(r.bit_depth for r in dataset if r.size != (0, 0)),
+        "channels": _counts(one.channels for one in looks if one.channels),
+        "colour_not_gray_equal": colour,
+        "gray_masks": {id: {"targets_above_0": a, "targets_above_127": b} for id, (a, b) in gray.items()},
+        "sequences": len(sequences) or None,
+        "sources": _counts(r.source for r in dataset),
+        "scenes": _counts(r.scene for r in dataset if r.scene is not None),
+        "default_scheme": dataset.default_scheme,
+        "splits": _splits(dataset),
+        "errors": severities["error"],
+        "warnings": severities["warning"],
+        "findings": [f.as_dict() for f in findings],
+    }
+
+
+def spread(values: np.ndarray) -> dict[str, float] | None:
+    """Minimum, median and maximum; None of nothing."""
+    if not len(values):
+        return None
+    return {
+        "min": float(values.min()),
+        "median": float(np.median(values)),
+        "max": float(values.max()),
+    }
+
+
+def _counts(values: Iterable[Any]) -> dict[str, int]:
+    return {str(key): n for key, n in sorted(Counter(values).items())}
+
+
+def _boxes_from(dataset: Dataset) -> str | None:
+    if any(r.boxes is not None for r in dataset):
+        return "label file"
+    return "masks (8-connected)" if any(r.mask is not None for r in dataset) else None
+
+
+def _splits(dataset: Dataset) -> list[dict[str, Any]]:
+    out = []
+    for name in dataset.split_names():
+        records = dataset.part(name, check=False)
+        row: dict[str, Any] = {
+            "split": name,
+            "images": len(records),
+            "hash": split_hash(r.id for r in records),
+        }
+        if name in dataset.unions:
+            row["joins"] = list(dataset.unions[name])
+        out.append(row)
+    return out

@@ -1,0 +1,86 @@
+"""Parts of a data set that do not leak into each other: the validation part of a training list.
+
+What belongs together stays together: frames of one sequence, and twins (``twins.py``). The draw goes by a
+hash of the ids, so neither the order of the records nor the machine matters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+
+from ..annotate.errors import IrstkitError
+from .records import Dataset, Record
+from .twins import group, thumbnails, twin_pairs
+
+
+def hash_order(ids: Sequence[str], seed: int) -> list[int]:
+    """Indices of ``ids`` in a pseudo-random order, a function of the ids and the seed, not of their order."""
+    keys = [hashlib.sha256(f"{seed}\n{id}".encode()).digest() for id in ids]
+    return sorted(range(len(ids)), key=keys.__getitem__)
+
+
+def kinship(records: Sequence[Record], *, twins: bool = True, workers: int = 2) -> list[int]:
+    """Which records belong together: for each, the smallest index in its group.
+
+    Frames of one sequence are one group; other images are grouped with their twins where ``twins``.
+    """
+    first: dict[Hashable, int] = {}
+    pairs = [(first.setdefault(r.sequence, k), k) for k, r in enumerate(records) if r.sequence is not None]
+    single = [k for k, r in enumerate(records) if r.sequence is None]
+    if twins and single:
+        vectors = thumbnails([records[k] for k in single], workers=workers)
+        pairs += [(single[i], single[j]) for i, j, _ in twin_pairs(vectors)]
+    return group(len(records), pairs)
+
+
+def divide(
+    records: Sequence[Record], fraction: float = 0.1, seed: int = 0, *, workers: int = 2
+) -> tuple[list[Record], list[Record]]:
+    """Set ``fraction`` of the records apart, whole groups only (:func:`kinship`).
+
+    Groups are taken in hash order as long as they fit; where not even the smallest fits, it is taken alone.
+
+    Returns
+    -------
+    rest, part
+        Both in the records' order; ``part`` holds about round(fraction N) records, at least one.
+
+    Raises
+    ------
+    IrstkitError
+        When there are not two groups to divide.
+    """
+    if not 0 < fraction < 1:
+        raise IrstkitError(f"a fraction lies between 0 and 1, got {fraction}")
+    members: dict[int, list[int]] = defaultdict(list)
+    for k, leader in enumerate(kinship(records, workers=workers)):
+        members[leader].append(k)
+    if len(members) < 2:
+        raise IrstkitError(
+            f"{len(records)} images in {len(members)} group (sequence or twins) cannot be divided",
+            hint="a validation part needs images that are not near-copies of the training ones",
+        )
+    groups = list(members.values())
+    names = [min(records[k].id for k in g) for g in groups]
+    wanted = max(1, round(fraction * len(records)))
+    taken: set[int] = set()
+    for g in hash_order(names, seed):
+        if len(taken) + len(groups[g]) <= wanted:
+            taken.update(groups[g])
+    if not taken:
+        smallest: list[int] = min((groups[g] for g in hash_order(names, seed)), key=len)
+        taken.update(smallest)
+    rest = [r for k, r in enumerate(records) if k not in taken]
+    return rest, [r for k, r in enumerate(records) if k in taken]
+
+
+def train_val(
+    dataset: Dataset, split: str = "train", fraction: float = 0.1, seed: int = 0, *, workers: int = 2
+) -> tuple[list[Record], list[Record]]:
+    """The records to train on and the validation part, 10 % of the training list ``split``, set apart.
+
+    ``split`` is ``SCHEME/PART``, ``PART`` in the default scheme, or ``all``. See :func:`divide`.
+    """
+    return divide(dataset.part(split), fraction, seed, workers=workers)
