@@ -207,7 +207,7 @@ class Batches:
         height, width = self.crop
         images, masks = np.empty((2, len(chosen), 1, height, width), np.float32)
         for k, (y, x, up, left, turn), image_out, mask_out in zip(chosen, plan, images, masks, strict=True):
-            image = self.pixels.image(k)[y : y + height, x : x + width]
+            image: NDArray = self.pixels.image(k)[y : y + height, x : x + width]
             mask = self.pixels.mask(k)[y : y + height, x : x + width]
             missing = (height - image.shape[0], width - image.shape[1])
             if any(missing):

@@ -46,17 +46,18 @@ def look(record: Record, root: os.PathLike | str = "") -> Look:
         path = os.path.relpath(error.path or record.image, root) if str(root) else str(error.path)
         out.findings.append(Finding("error", kind, error.message, path, record=record.id))
 
-    if record.size != (0, 0):  # else the reader could not read its header and has said so
+    away = "size_from" in record.attributes  # the reader has said that the frames are not here
+    if record.size != (0, 0) and not away:  # else the reader could not read its header and has said so
         try:
             decoded = decode_image(record.image)
             out.channels, out.gray_equal = decoded.channels, decoded.gray_equal
         except IrstkitError as error:
-            wrong("image_unreadable", error)
+            wrong("image-unreadable", error)
     if record.mask is not None:
         try:
             values = read_mask_values(record.mask)
         except IrstkitError as error:
-            wrong("mask_unreadable", error)
+            wrong("mask-unreadable", error)
         else:
             counts = np.bincount(values.ravel(), minlength=256)
             stored = np.flatnonzero(counts)
@@ -100,7 +101,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         text = (
             f"{len(gray)} masks hold gray values, decided at > 127; > 0 would change the targets of {changed}"
         )
-        findings.append(Finding("warning", "gray_mask", text))
+        findings.append(Finding("warning", "gray-mask", text))
     labelled = [one for one in looks if one.boxes is not None]
     boxes = np.concatenate(
         [one.boxes if one.boxes is not None else _NO_BOXES for one in looks] or [_NO_BOXES]

@@ -70,7 +70,8 @@ def divide(
         if len(taken) + len(groups[g]) <= wanted:
             taken.update(groups[g])
     if not taken:
-        taken.update(min((groups[g] for g in hash_order(names, seed)), key=len))
+        smallest: list[int] = min((groups[g] for g in hash_order(names, seed)), key=len)
+        taken.update(smallest)
     rest = [r for k, r in enumerate(records) if k not in taken]
     return rest, [r for k, r in enumerate(records) if k in taken]
 

@@ -2,8 +2,8 @@
 
 Two images are twins when the correlation of their thumbnails (area averages, any size and aspect squeezed to
 32x32) is above 0.995. In this field such pairs are one background with another target on it, or frames of
-one camera: apart, one in training and one in test, they flatter the test. Groups are closed over pairs: a twin
-of a twin is in the group.
+one camera: apart, one in training and one in test, they flatter the test. Groups are closed over pairs: a
+twin of a twin is in the group.
 """
 
 from __future__ import annotations

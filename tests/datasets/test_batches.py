@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+
 from irstkit.annotate.errors import IrstkitError
 from irstkit.datasets.batches import Batches, Pixels
 from irstkit.datasets.records import Record
