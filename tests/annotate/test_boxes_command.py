@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+
 from irstkit.annotate.boxes import yolo_to_xyxy
 from irstkit.annotate.rle import decode_rle
 
@@ -48,7 +49,7 @@ def test_eflnet_coco(irstkit, masks, tmp_path):
     )
     assert result.exit_code == 0
     summary = json.loads(result.stdout)
-    assert (summary["boxes"], summary["components"], summary["holes"]) == (5, 4, 1)
+    assert (summary["boxes"], summary["targets"], summary["holes"]) == (5, 4, 1)
     coco = json.loads(out.read_text())
     assert [i["file_name"] for i in coco["images"]] == ["9.png", "10.png", "empty.png", "soft.png"], (
         "natural order"
@@ -136,7 +137,7 @@ def test_usage(irstkit, masks, tmp_path):
     assert (
         irstkit("annotate", "boxes", masks, "--to", "yolo", "--out", out, "--threshold", 300).exit_code == 2
     )
-    assert irstkit("annotate", "boxes", masks, "--to", "yolo", "--out", out, "--images", masks).exit_code == 2
+    assert irstkit("annotate", "boxes", masks, "--to", "yolo", "--out", out, "--workers", -1).exit_code == 2
     eflnet = ("--convention", "eflnet", "--connectivity", 4)
     assert irstkit("annotate", "boxes", masks, "--to", "yolo", "--out", out, *eflnet).exit_code == 1
     assert "Examples" in irstkit("annotate", "boxes", "--help").stdout

@@ -1,1 +1,61 @@
-"""A file a paper: the networks, by name."""
+"""The networks by name, one file a paper; nothing is imported before it is built.
+
+What every network keeps to
+---------------------------
+``forward(images)`` takes (B, C, H, W) float images, gray divided by the largest value of its depth (0 to 1),
+H and W multiples of ``stride``, and returns logits (B, 1, H, W), or a sequence of such maps (deep
+supervision) whose **last** one is the prediction. Class attributes: ``stride`` (sides are padded to multiples
+of it in prediction) and ``in_channels`` (set per instance where it can be chosen). Option values are
+plain types, so that a checkpoint can rebuild its network.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from ...annotate.errors import IrstkitError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MODELS: dict[str, str] = {
+    "sd2net": "irstkit.train.models.sd2net:SD2Net",
+}
+"""``{name: "module:callable"}``. Other packages add theirs under the entry-point group ``irstkit.models``."""
+
+
+def model_names() -> list[str]:
+    """All names that :func:`build` knows, those of entry points after our own."""
+    return [*MODELS, *(e.name for e in entry_points(group="irstkit.models") if e.name not in MODELS)]
+
+
+def build(name: str, **options: Any) -> nn.Module:
+    """The network ``name`` with PyTorch's default initialisation.
+
+    Raises
+    ------
+    IrstkitError
+        For an unknown name (listing the known ones) or an option that the network does not take.
+    """
+    if name in MODELS:
+        module, _, attribute = MODELS[name].partition(":")
+        factory = getattr(importlib.import_module(module), attribute)
+    else:
+        found = [e for e in entry_points(group="irstkit.models") if e.name == name]
+        if not found:
+            raise IrstkitError(f"no model {name!r}", hint=f"there are: {', '.join(model_names())}")
+        factory = found[0].load()
+    try:
+        return factory(**options)
+    except (TypeError, ValueError) as error:
+        given = ", ".join(f"{k}={v!r}" for k, v in options.items())
+        raise IrstkitError(
+            f"the model {name!r} cannot be built with {given or 'no options'}: {error}"
+        ) from error
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

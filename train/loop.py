@@ -1,0 +1,514 @@
+"""The training loop: one step after the other on Lightning Fabric, resumable to the bit on the CPU.
+
+A step's batches are a function of (seed, step), the learning rate of (step, steps); the rest of the state
+(weights, optimiser, average, random generators, sums of the epoch under way) is in ``last.pt``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..annotate.console import note, progress
+from ..annotate.errors import IrstkitError, require
+from ..datasets.batches import Batches, Pixels
+from .checkpoint import load_checkpoint, load_weights, save_checkpoint, weights_hash
+from .losses import get_loss, supervised
+from .material import Material
+from .metrics import SegmentationMeter
+from .models import build, count_parameters
+from .predictor import Predictor, choose_device
+from .runs import clear_folder, prepare_folder, versions, write_log, write_run
+from .settings import Settings, learning_rate
+
+
+def fit(
+    settings: Settings,
+    material: Material,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
+    max_steps: int | None = None,
+    max_minutes: float | None = None,
+) -> dict[str, Any]:
+    """Train a network; leave ``last.pt``, ``best.pt``, ``log.csv``, ``run.json``, ``tensorboard/`` in ``out``.
+
+    Parameters
+    ----------
+    max_steps, max_minutes
+        Stop there, with everything saved; the learning rate keeps following ``settings``' length.
+    resume
+        Go on with the run in ``out``; its settings and images must be the same. On the CPU, with the same
+        number of threads, the end is that of an uninterrupted run, to the bit.
+
+    Returns
+    -------
+    What ``run.json`` holds.
+
+    Raises
+    ------
+    IrstkitError
+        For a folder in use, settings or images that differ on resuming, a loss that is not finite, or a batch
+        that does not fit in memory. Nothing is written before all inputs were checked.
+    """
+    with _deterministic():
+        return _Run(settings, material, Path(out), device, overwrite, resume).train(max_steps, max_minutes)
+
+
+class _Run:
+    """One run; its attributes are what a checkpoint holds."""
+
+    def __init__(
+        self, settings: Settings, material: Material, out: Path, device: str, overwrite: bool, resume: bool
+    ) -> None:
+        fabric_module = require("lightning.fabric", "train")
+        prepare_folder(out, overwrite=overwrite, resume=resume)
+        self.settings, self.material, self.out = settings, material, out
+        target = choose_device(device)
+        former = load_checkpoint(out / "last.pt", model=settings.model) if resume else None
+        if former is not None:
+            self._check_same(former)
+        _seed_everything(settings.seed)
+        self.loss = get_loss(settings.loss)
+        self.net: nn.Module = build(settings.model, **settings.options)
+        stride = int(getattr(self.net, "stride", 1))
+        if settings.crop % stride:
+            raise IrstkitError(
+                f"crop is {settings.crop}, expected a multiple of {stride} for {settings.model}"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice on settings that are ours to make
+            self.fabric = fabric_module.Fabric(
+                accelerator="cuda" if target.type == "cuda" else target.type,
+                devices=[target.index or 0] if target.type == "cuda" else 1,
+                precision=settings.precision,  # type: ignore[arg-type]
+            )
+            self.fabric.launch()
+        self.device = self.fabric.device
+        self.batches = Batches(
+            material.train, settings.batch, settings.crop, settings.seed, settings.augment, device=self.device
+        )
+        self.validation = Pixels(material.validation) if material.validation else None
+        passes = -(-len(self.batches) // settings.accumulate)
+        self.epoch_steps = max(1, passes)
+        if settings.steps is None and settings.epochs is None:
+            raise IrstkitError("no length of training", hint="give --steps K or --epochs N")
+        self.steps = settings.steps or (settings.epochs or 0) * self.epoch_steps
+        self.optimiser = _optimiser(settings, self.net)
+        self.model, self.optimiser = self.fabric.setup(self.net, self.optimiser)
+        self.channels = int(getattr(self.net, "in_channels", 1))
+        self.average: dict[str, Tensor] | None = None
+        if settings.ema is not None:
+            self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+        self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {}
+        self.stale = 0
+        self.sums = {"loss": 0.0, "seconds": 0.0, "data": 0.0, "steps": 0}
+        self.resumed = former is not None
+        if former is not None:
+            self._restore(former)
+
+    # ------------------------------------------------------------------------------------------ the loop
+
+    def train(self, max_steps: int | None, max_minutes: float | None) -> dict[str, Any]:
+        """Run to the end, or to the first reason to stop before it."""
+        begun, first = time.monotonic(), self.step
+        if not self.resumed:
+            clear_folder(self.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_log(self.out, self.history)
+        write_run(self.out, self._report("running"))
+        reason = None
+        with (
+            _writer(self.out, self.step) as board,
+            _signals() as signalled,
+            progress(f"training {self.settings.model}", self.steps, unit="steps") as bar,
+        ):
+            bar.advance(first)
+            self.model.train()
+            while self.step < self.steps and (reason := reason or self._tired()) is None:
+                loss = self._step()
+                self.step += 1
+                bar.advance(1, f"loss {loss:.4f}  best val IoU {self._best_text()}")
+                if (
+                    self.step % (self.epoch_steps * self.settings.validate_every) == 0
+                    or self.step == self.steps
+                ):
+                    self._end_epoch(board)
+                if signalled:
+                    reason = f"{signalled[0]} received"
+                elif max_steps is not None and self.step - first >= max_steps and self.step < self.steps:
+                    reason = f"{max_steps} steps of --max-steps done"
+                elif max_minutes is not None and time.monotonic() - begun >= 60 * max_minutes:
+                    reason = f"{max_minutes:g} minutes of --max-minutes passed"
+        if self.step == self.steps:
+            reason = None
+        elif reason is not None and not self._just_saved():
+            self._save_last()
+        early = reason is not None and reason == self._tired()
+        report = self._report("finished" if reason is None or early else "stopped", reason)
+        write_run(self.out, report)
+        if reason is not None and not early:
+            note(f"stopped at step {self.step} of {self.steps}: {reason}; go on with --resume")
+        elif early:
+            note(f"finished at step {self.step} of {self.steps}: {reason}")
+        return report
+
+    def _tired(self) -> str | None:
+        """The reason of early stopping, once there is one."""
+        if self.settings.patience is None or self.stale < self.settings.patience:
+            return None
+        return f"no better validation IoU in {self.stale} validations"
+
+    def _step(self) -> float:
+        """One optimiser step; returns its loss."""
+        s, start = self.settings, time.perf_counter()
+        rate = learning_rate(s, self.step, self.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        total, waited = 0.0, 0.0
+        try:
+            for k in range(s.accumulate):
+                before = time.perf_counter()
+                images, masks = self.batches.batch(self.step * s.accumulate + k)
+                images = ((images - s.mean) / s.std).expand(-1, self.channels, -1, -1)
+                waited += time.perf_counter() - before
+                loss = supervised(self.loss, self.model(images), masks) / s.accumulate
+                self.fabric.backward(loss)
+                total += loss.item()
+            if not math.isfinite(total):
+                raise IrstkitError(
+                    f"the loss is {total} at step {self.step + 1} (lr {rate:g}, {s.precision})",
+                    path=self.out,
+                    hint="a smaller --lr, --clip 1, --warmup 100 or --precision 32-true",
+                )
+            if s.clip is not None:
+                self.fabric.clip_gradients(
+                    self.model, self.optimiser, max_norm=s.clip, error_if_nonfinite=False
+                )
+            self.optimiser.step()
+            self.optimiser.zero_grad()
+        except (MemoryError, RuntimeError) as error:
+            if (explained := _out_of_memory(error, s, self.step, self.device)) is not None:
+                raise explained from error
+            raise
+        if self.average is not None:
+            _follow(
+                self.average, self.net.state_dict(), min(s.ema or 0.0, (1 + self.step) / (10 + self.step))
+            )
+        self.sums["loss"] += total
+        self.sums["data"] += waited
+        self.sums["seconds"] += time.perf_counter() - start
+        self.sums["steps"] += 1
+        return total
+
+    def _end_epoch(self, board: Any) -> None:
+        """Validate, log, and write the checkpoints."""
+        sums = self.sums
+        row: dict[str, Any] = {
+            "step": self.step,
+            "epoch": round(self.step / self.epoch_steps, 6),
+            "loss": sums["loss"] / sums["steps"],
+            "lr": learning_rate(self.settings, self.step - 1, self.steps),
+            "seconds": round(sums["seconds"], 3),
+            "data_share": round(sums["data"] / max(sums["seconds"], 1e-9), 4),
+        }
+        numbers = self._validate()
+        row.update(
+            {f"val_{k}": numbers[k] for k in ("iou", "niou", "pd", "fa", "precision", "recall") if numbers}
+        )
+        self.history.append(row)
+        self.sums = dict.fromkeys(sums, 0)
+        score = -1.0 if not numbers or numbers["iou"] is None else numbers["iou"]
+        # without validation images there is nothing to choose by: the last is the best known
+        if not self.best or score > self.best["score"] or not numbers:
+            self.best = {"score": score, "step": self.step, "metrics": numbers}
+            self.stale = 0
+            save_checkpoint(self.out / "best.pt", self._content(self._weights(), numbers))
+        else:
+            self.stale += 1
+        self._save_last()
+        write_log(self.out, self.history)
+        for key, value in row.items():
+            if value is not None and key not in ("step", "epoch"):
+                board.add_scalar(key.replace("val_", "validation/"), value, self.step)
+        board.flush()
+
+    def _validate(self) -> dict[str, Any]:
+        """The metrics on the validation part, at native size, of the averaged weights where there are some."""
+        if self.validation is None:
+            return {}
+        s, pixels = self.settings, self.validation
+        meter = SegmentationMeter(threshold=s.threshold, distance=s.distance)
+        with _swapped(self.net, self.average):
+            predictor = Predictor(self.net, device=self.device, mean=s.mean, std=s.std)
+            for k in range(len(pixels)):
+                meter.update(
+                    predictor.probability(pixels.image(k)), pixels.mask(k).astype(bool), id=pixels.ids[k]
+                )
+        return meter.compute()
+
+    # ------------------------------------------------------------------------------------------ its state
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The weights to use: averaged ones where there are some."""
+        return self.net.state_dict() if self.average is None else self.average
+
+    def _content(self, state: dict[str, Tensor], metrics: dict[str, Any]) -> dict[str, Any]:
+        state = {k: v.detach().cpu().clone() for k, v in state.items()}
+        return {
+            "model": {"name": self.settings.model, "options": dict(self.settings.options), "state": state},
+            "normalisation": {"mean": self.settings.mean, "std": self.settings.std},
+            "step": self.step,
+            "epoch": self.step / self.epoch_steps,
+            "metrics": metrics,
+            "data": self.material.about,
+            "seen": self.material.ids,
+            "settings": self.settings.as_dict(),
+            "steps": self.steps,
+            "weights": weights_hash(state),
+            "versions": versions(),
+        }
+
+    def _save_last(self) -> None:
+        metrics = self.best.get("metrics", {}) if self.best.get("step") == self.step else {}
+        content = self._content(self.net.state_dict(), metrics)
+        content["training"] = {
+            "optimiser": self.optimiser.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "average": self.average,
+            "random": _random_state(),
+            "history": self.history,
+            "best": self.best,
+            "stale": self.stale,
+            "sums": self.sums,
+            "threads": torch.get_num_threads(),
+        }
+        save_checkpoint(self.out / "last.pt", content)
+        self._saved = self.step
+
+    _saved = -1
+
+    def _just_saved(self) -> bool:
+        return self._saved == self.step
+
+    def _check_same(self, former: dict[str, Any]) -> None:
+        """Refuse to go on with other settings or images; a longer run is no difference but is said."""
+        path, now = self.out / "last.pt", self.settings.as_dict()
+        for key, value in former["settings"].items():
+            if now.get(key) == value:
+                continue
+            if key in ("steps", "epochs") and self.settings.schedule == "constant":
+                note(f"{key} was {value}, is {now.get(key)}")
+                continue
+            raise IrstkitError(
+                f"the run has {key} {value!r}, {now.get(key)!r} is asked for",
+                path=path,
+                hint="resume with the run's own settings; only a constant schedule can be made longer",
+            )
+        if former["data"] != self.material.about:
+            different = sorted(k for k in former["data"] if former["data"][k] != self.material.about.get(k))
+            raise IrstkitError(f"the run was on other images (different: {', '.join(different)})", path=path)
+        threads = former["training"]["threads"]
+        if threads != torch.get_num_threads():
+            now_used = torch.get_num_threads()
+            note(f"the run used {threads} threads, now {now_used}: equal only up to rounding (--threads)")
+
+    def _restore(self, former: dict[str, Any]) -> None:
+        state = former["training"]
+        load_weights(self.net, former["model"]["state"], self.out / "last.pt")
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        if state["average"] is not None and self.average is not None:
+            self.average = {k: v.to(self.device) for k, v in state["average"].items()}
+        self.step = former["step"]
+        self.history, self.best = state["history"], state["best"]
+        self.stale, self.sums = state["stale"], state["sums"]
+        self._saved = self.step
+        _set_random_state(state["random"])
+
+    def _best_text(self) -> str:
+        return f"{self.best['score']:.4f}" if self.best and self.best["score"] >= 0 else "-"
+
+    def _report(self, status: str, reason: str | None = None) -> dict[str, Any]:
+        return {
+            "kind": "irstkit training run",
+            "status": status,
+            "reason": reason,
+            "step": self.step,
+            "steps": self.steps,
+            "steps_an_epoch": self.epoch_steps,
+            "parameters": count_parameters(self.net),
+            "settings": self.settings.as_dict(),
+            "data": self.material.about,
+            "paths": self.material.paths,
+            "selection": "largest IoU on the validation part"
+            if self.validation
+            else "last (no validation part)",
+            "best": {"step": self.best["step"], "metrics": self.best["metrics"]} if self.best else None,
+            "last": self.history[-1] if self.history else None,
+            "weights": weights_hash(self.net.state_dict()),
+            "device": str(self.device),
+            "device_name": torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else _cpu_name(),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+        }
+
+
+# -------------------------------------------------------------------------------------------------- helpers
+
+
+def _optimiser(s: Settings, net: nn.Module) -> torch.optim.Optimizer:
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    if s.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay, nesterov=s.momentum > 0
+        )
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adagrad": torch.optim.Adagrad}
+    return kinds[s.optimiser](parameters, lr=s.lr, weight_decay=s.weight_decay)
+
+
+@torch.no_grad()
+def _follow(average: dict[str, Tensor], state: dict[str, Tensor], decay: float) -> None:
+    """Move an exponential moving average of weights and running statistics; whole numbers are copied."""
+    for name, value in state.items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - decay)
+        else:
+            average[name].copy_(value)
+
+
+@contextmanager
+def _swapped(net: nn.Module, state: dict[str, Tensor] | None) -> Iterator[None]:
+    """``net`` with other weights for a while."""
+    if state is None:
+        yield
+        return
+    own = {k: v.detach().clone() for k, v in net.state_dict().items()}
+    net.load_state_dict(state)
+    try:
+        yield
+    finally:
+        net.load_state_dict(own)
+
+
+def _seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - for networks of others that draw from it
+    torch.manual_seed(seed)
+
+
+def _random_state() -> dict[str, Any]:
+    """Every generator's state in plain types and tensors."""
+    state: Any = np.random.get_state()  # noqa: NPY002
+    name, keys, position, has_gauss, gauss = state
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Deterministic algorithms where PyTorch has them."""
+    before, warned = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    deterministic: Any = torch.utils.deterministic
+    filled = deterministic.fill_uninitialized_memory
+    deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
+            yield
+    finally:
+        deterministic.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+
+
+@contextmanager
+def _signals() -> Iterator[list[str]]:
+    """A list that gets the name of SIGTERM or SIGINT when it comes; a second SIGINT interrupts at once."""
+    received: list[str] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def on(number: int, frame: Any) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number).name)
+
+    former = {number: signal.signal(number, on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _writer(out: Path, step: int) -> Iterator[Any]:
+    """TensorBoard events under ``out/tensorboard``; on resuming, what came after ``step`` is purged."""
+    module = require("torch.utils.tensorboard", "train")
+    board = module.SummaryWriter(str(out / "tensorboard"), purge_step=step + 1 if step else None)
+    try:
+        yield board
+    finally:
+        board.close()
+
+
+def _out_of_memory(error: Exception, s: Settings, step: int, device: torch.device) -> IrstkitError | None:
+    """The error to show when a step did not fit in memory: the size that failed and what to try."""
+    text = str(error).lower()
+    if isinstance(error, RuntimeError) and "out of memory" not in text and "allocate memory" not in text:
+        return None
+    return IrstkitError(
+        f"out of memory on {device} at step {step + 1}: "
+        f"batch {s.batch} of {s.crop}x{s.crop} crops in {s.precision}",
+        hint=f"try --batch {max(1, s.batch // 2)} --accumulate {s.accumulate * 2}, a smaller --crop"
+        + ("" if s.precision != "32-true" else ", or --precision bf16-mixed"),
+    )
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        import platform
+
+        return platform.processor() or platform.machine()

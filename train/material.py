@@ -1,0 +1,160 @@
+"""What a run is trained on and judged by: data sets, splits, mixing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..annotate.errors import IrstkitError
+from ..datasets.mix import mix
+from ..datasets.readers import open_dataset
+from ..datasets.records import Dataset, Record, split_hash
+from ..datasets.splits import train_val
+
+VALIDATION = 0.1
+"""The validation part: a tenth of the training list, whole twin groups, seed 0 (DESIGN)."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """Training and validation records, and ``about``: names, counts and split hashes (plain types)."""
+
+    train: Sequence[Record]
+    validation: Sequence[Record]
+    about: dict[str, Any]
+    paths: dict[str, str]
+    ids: dict[str, list[str]]
+    """Ids of all images that a run saw, for training or validation, by data set name."""
+
+
+def compose(
+    real: str | Path | None,
+    synthetic: str | Path | None,
+    *,
+    real_split: str | None = None,
+    synthetic_split: str | None = None,
+    fraction: float | str | None = None,
+    total: int | None = None,
+    seed: int = 0,
+) -> Material:
+    """Open the data sets, set the validation part aside and mix the rest.
+
+    The validation part is of the real set where there is one, else of the synthetic one, also when no real
+    image is trained on, so that all fractions of a comparison are judged by the same images. Without
+    ``fraction`` both sets are used whole (or ``total`` images of the only one).
+
+    Parameters
+    ----------
+    fraction
+        Share of real images among ``total``, 0 to 1, or ``"real"``: all real images and no synthetic one.
+
+    Raises
+    ------
+    IrstkitError
+        For missing folders, unknown splits, test parts, or too few images (naming both numbers).
+    """
+    if real is None and synthetic is None:
+        raise IrstkitError("nothing to train on", hint="give --real PATH, --synthetic PATH or both")
+    if fraction is not None and fraction != "real" and total is None:
+        raise IrstkitError("a real fraction needs the total number of images", hint="add --total N")
+    sets: dict[str, tuple[Dataset, str]] = {}
+    for source, path, split in (("real", real, real_split), ("synthetic", synthetic, synthetic_split)):
+        if path is not None:
+            data = open_dataset(path)
+            sets[source] = (data, _training_split(data, split))
+        elif split is not None:
+            raise IrstkitError(f"a {source} split without a {source} data set", hint=f"add --{source} PATH")
+    if total is not None and fraction is None:
+        if len(sets) == 2:
+            raise IrstkitError(
+                "a total of two data sets needs the share of real images", hint="add --real-fraction F"
+            )
+        fraction = 1.0 if "real" in sets else 0.0
+    judge = "real" if "real" in sets else "synthetic"
+    pools: dict[str, list[Record]] = {"real": [], "synthetic": []}
+    validation: list[Record] = []
+    for source, (data, split) in sets.items():
+        if source == judge:
+            pools[source], validation = train_val(data, split, fraction=VALIDATION, seed=0)
+        else:
+            pools[source] = data.part(split)
+        bare = [r for r in (*pools[source], *(validation if source == judge else ())) if r.mask is None]
+        if bare:
+            raise IrstkitError(
+                f"{len(bare)} images of the split {split!r} have no mask, the first is {bare[0].id!r}",
+                path=data.root,
+            )
+    if fraction is None:
+        train = [*pools["real"], *pools["synthetic"]]
+    else:
+        train = mix(pools["real"], pools["synthetic"], fraction, total, seed)
+    if not train:
+        raise IrstkitError("no image is left to train on once the validation part is set aside")
+    chosen = {id(r) for r in train}
+    used = {source: sum(id(r) in chosen for r in pool) for source, pool in pools.items()}
+    about: dict[str, Any] = {
+        "images": len(train),
+        "fraction": fraction,
+        "total": total,
+        "mix_seed": seed,
+        "validation": {
+            "of": judge,
+            "images": len(validation),
+            "split_hash": split_hash(r.id for r in validation),
+        },
+    }
+    for source, (data, split) in sets.items():
+        about[source] = {
+            "name": data.root.resolve().name,
+            "layout": data.layout,
+            "split": split,
+            "split_hash": split_hash(r.id for r in data.part(split)),
+            "available": len(pools[source]),
+            "used": used[source],
+            "used_hash": split_hash(r.id for r in pools[source] if id(r) in chosen),
+        }
+    paths = {
+        source: str(path) for source, path in (("real", real), ("synthetic", synthetic)) if path is not None
+    }
+    ids: dict[str, list[str]] = {}
+    for source, (data, _) in sets.items():
+        seen = chosen | ({id(r) for r in validation} if source == judge else set())
+        name = data.root.resolve().name
+        ids[name] = sorted({*ids.get(name, ()), *(r.id for r in data if id(r) in seen)})
+    return Material(train, validation, about, paths, ids)
+
+
+def _training_split(data: Dataset, split: str | None) -> str:
+    """The split named, or the default scheme's ``train``; ``all`` where there are none. Never test images."""
+    parts = data.schemes()
+    if split is None:
+        if data.default_scheme is None and not parts:
+            return "all"
+        scheme = data.default_scheme or next(iter(parts))
+        if "train" not in parts.get(scheme, {}):
+            raise IrstkitError(
+                f"no training part in the scheme {scheme!r}",
+                path=data.root,
+                hint=f"name one with --real-split or --synthetic-split: {', '.join(_names(data))}, all",
+            )
+        return f"{scheme}/train"
+    if split != "all" and "/" not in split:
+        split = f"{data.default_scheme}/{split}"
+    chosen = {r.id for r in data.part(split)}
+    of = data.default_scheme if split == "all" else split.rpartition("/")[0]
+    test = f"{of}/test"
+    if of is not None and "test" in parts.get(of, {}):
+        shared = chosen & {r.id for r in data.part(test)}
+        if shared:
+            raise IrstkitError(
+                f"{split!r} holds {len(shared)} images of the test list {test}, which is never trained on",
+                path=data.root,
+                hint="name another split",
+            )
+    return split
+
+
+def _names(data: Dataset) -> list[str]:
+    return [f"{scheme}/{part}" for scheme, parts in data.schemes().items() for part in parts]
