@@ -267,7 +267,7 @@ def test_parts_of_is_exact_and_stratified():
     found = parts_of(items, shares, strata=strata)
     assert all(abs(found.count(p) - share * 97) < 1 for p, share in shares.items())
     sea = [p for p, s in zip(found, strata, strict=True) if s == "sea"]
-    assert abs(sea.count("train") - 0.8 * len(sea)) <= 1 and sea.count("val") >= 1
+    assert abs(sea.count("train") - 0.8 * len(sea)) < 2 and sea.count("val") >= 1  # rounding is carried
 
 
 def test_scenes_table(irstkit, make_pairs, tmp_path):
