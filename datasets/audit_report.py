@@ -158,7 +158,7 @@ def _picture(record: Record) -> NDArray[np.uint8]:
 
 def _findings(page: Page, one: dict[str, Any]) -> None:
     listed = [
-        f"{f['severity']}: {': '.join(str(f[k]) for k in ('path', 'where') if k in f)} {f['message']}"
+        ": ".join(str(f[key]) for key in ("severity", "path", "where", "message") if key in f)
         for f in sorted(
             one["info"]["findings"], key=lambda f: ("error", "warning", "info").index(f["severity"])
         )
@@ -228,7 +228,7 @@ def _plots(page: Page, result: Audit) -> None:
     if any(t.scr for facts in result.images for t in facts.targets):
         page.figure(
             _scr_figure(result),
-            "SCR by ring (box: quartiles; whiskers: 5 to 95 %): a number means nothing without it.",
+            "SCR by ring (box: quartiles; whiskers: 5 to 95 %): SCR depends on the window it is measured in.",
         )
     page.figure(_position_figure(result), "Where targets lie: centres relative to the image.")
     header = ("", *(f"p{p}" for p in PERCENTILES))
