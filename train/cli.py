@@ -108,7 +108,7 @@ def cli() -> None:
     help="Go on with the run in --out: to the bit on the CPU. Options not given are the run's own.",
 )
 @click.option(
-    "--recipe", help="Shipped recipe (paper, best) or a YAML file [default: paper, where there is one]."
+    "--recipe", help="Shipped recipe (paper, best) or a YAML file [default: best, where there is one]."
 )
 @click.option(
     "--option",
@@ -127,8 +127,8 @@ def cli() -> None:
 )
 @click.option("--loss", help="soft_iou, bce, focal, dice, bce_soft_iou, soft_iou_each.")
 @click.option("--optimiser", help="adam, adamw, sgd, adagrad.")
-@click.option("--lr", type=float, help="Learning rate [5e-4].")
-@click.option("--weight-decay", type=float, help="[0]")
+@click.option("--lr", type=float, help="Learning rate [the recipe's].")
+@click.option("--weight-decay", type=float, help="[the recipe's, else 0]")
 @click.option("--schedule", help="constant, multistep (times 0.1 at 1/2 and 3/4), cosine, poly.")
 @click.option("--warmup", type=int, help="Steps of linear rise of the learning rate [0].")
 @click.option("--clip", type=float, help="Largest gradient norm [none].")
@@ -192,8 +192,8 @@ def fit(ctx: click.Context, model: str, out: Path, as_json: bool, **given: Any) 
             chosen[key] = former["data"][name] if chosen[key] is None else chosen[key]
     else:
         base = Settings(model=model)
-        if recipe is None and "paper" in recipe_names(model):
-            recipe = "paper"
+        if recipe is None and "best" in recipe_names(model):
+            recipe = "best"
         if recipe is not None:
             base = settings_from(load_recipe(recipe, model), base=base)
     if options:
