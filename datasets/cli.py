@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from .cli_audit import audit
 from .cli_make import export, import_, merge, split, tile
 
 
@@ -65,5 +66,5 @@ def _fail(message: str) -> Any:
     raise IrstkitError(message)
 
 
-for command in (import_, merge, split, export, tile):
+for command in (import_, merge, split, export, tile, audit):
     cli.add_command(command)
