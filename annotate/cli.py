@@ -248,3 +248,75 @@ def convert(
     read = ReadOptions(_rule(**rule), images, size, side, columns, frames, choose_workers(workers, count))
     write = WriteOptions(overwrite, digits, segmentation == "polygons", rectangles, prefix)
     _show(run(source, out, to=kind, source_format=origin, read=read, write=write), as_json)
+
+
+@cli.command(epilog=FORMAT_HELP)
+@click.argument("path", metavar="PATH", type=PATH)
+@click.option("--from", "origin", metavar="FORMAT", help="Format of PATH; recognised by default.")
+@click.option("--images", type=PATH, help="Folder of the images: compare names and sizes, decode every file.")
+@click.option("--size", type=Size(), help="Width x height of all images where nothing else tells it.")
+@click.option("--columns", type=click.Choice(["auto", "frame,x,y", "x,y", "frame,id,x,y"]), default="auto",
+              help="centres: what a line holds.")  # fmt: skip
+@click.option("--threshold", type=click.IntRange(0, 254), default=127, show_default=True,
+              help="masks: what counts as target, compared with > 0.")  # fmt: skip
+@click.option("--fix", "out", metavar="OUT", type=PATH,
+              help="Write a copy with everything repaired that needs no guess, and list what was done.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--all", "show_all", is_flag=True, help="Print every finding, not the first 5 of each kind.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def check(
+    path: Path,
+    origin: str | None,
+    images: Path | None,
+    size: tuple[int, int] | None,
+    columns: str,
+    threshold: int,
+    out: Path | None,
+    overwrite: bool,
+    show_all: bool,
+    as_json: bool,
+) -> None:
+    """List everything that is wrong with the labels PATH.
+
+    Each finding has its place, severity (error: the label cannot be used; warning: it can, but a number will
+    be off; info) and what it would do to a metric. Exit status 1 when there are errors (with --fix: when
+    errors remain).
+
+    \b
+    --fix repairs, and lists:
+      coco       numbers written as text, ids that are missing, zero or taken, area and bbox from the mask,
+                 empty segmentations (the box's rectangle), sizes from the files, repeated annotations,
+                 boxes over the border (clipped)
+      yolo, voc, sirst-v2, sstnet
+                 empty and repeated lines or objects, objects without box, boxes over the border, frame order
+      masks      0 and 1 to 0 and 255, palettes and equal channels to one channel
+
+    \b
+    Examples:
+      irstkit annotate check annotations.json --images images/
+      irstkit annotate check masks/ --images images/ --json
+      irstkit annotate check annotations.json --fix repaired.json
+      irstkit annotate check coco_train_IRDST.txt --size 720x480
+    """
+    from dataclasses import replace
+
+    from .convert import check as run
+    from .labels import ReadOptions
+    from .report import as_dict, lines
+    from .scan import MaskRule
+
+    read = ReadOptions(rule=MaskRule(threshold=threshold), images=images, size=size, columns=columns)
+    kind, findings = run(path, source_format=origin, read=read)
+    repairs: list[str] | None = None
+    remaining = findings
+    if out is not None:
+        from .repair import fix
+
+        repairs = fix(path, out, kind, read, overwrite=overwrite)
+        _, remaining = run(out, source_format=kind, read=replace(read, beside=path))
+    if as_json:
+        click.echo(json.dumps(as_dict(path, kind, findings, out, repairs, remaining), indent=2))
+    else:
+        click.echo("\n".join(lines(path, kind, findings, out, repairs, remaining, show_all=show_all)))
+    if remaining.errors:
+        raise SystemExit(1)

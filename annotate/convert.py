@@ -10,7 +10,7 @@ from typing import Any
 
 from .console import track
 from .errors import IrstkitError
-from .files import refuse_existing, write_atomic
+from .files import atomic_folder, refuse_existing, write_atomic
 from .findings import Findings
 from .labels import Format, LabelledImage, LabelSet, ReadOptions, WriteOptions, get_format, recognise
 from .parallel import usable_cores
@@ -135,15 +135,25 @@ def convert(
         raise IrstkitError(
             f"minimum area and merge distance go with masks, not with {origin.name}", path=source
         )
+    if read.frames is not None:
+        with atomic_folder(read.frames, overwrite=write.overwrite) as frames:
+            return _run(origin, target, source, out, replace(read, frames=frames), write)
+    return _run(origin, target, source, out, read, write)
+
+
+def _run(
+    origin: Format, target: Format, source: Path, out: Path, read: ReadOptions, write: WriteOptions
+) -> Summary:
+    assert origin.read is not None and target.write is not None
     labels = origin.read(source, read)
     summary = Summary(
-        str(out), origin.name, to, rule=labels.info.get("masks") if _from_masks(origin) else None
+        str(out), origin.name, target.name, rule=labels.info.get("masks") if _from_masks(origin) else None
     )
     counted = replace(labels, images=_counted(labels, summary))
     target.write(counted, out, write)
     for finding in labels.findings:
         summary.findings[finding.kind] = summary.findings.get(finding.kind, 0) + 1
-    if to not in ("coco", "masks", "instances"):
+    if target.name not in ("coco", "masks", "instances"):
         _record(labels, out, target, read.rule)
     return summary
 
@@ -169,6 +179,16 @@ def _record(labels: LabelSet, out: Path, target: Format, rule: MaskRule) -> None
     write_atomic(file, json.dumps(labels.info, indent=2) + "\n")
 
 
+def _recognise_broken(path: Path) -> Format:
+    """As :func:`recognise`, but a file too damaged for that goes by its suffix, so that it can be checked."""
+    try:
+        return recognise(path)
+    except IrstkitError:
+        if path.is_file() and path.suffix.lower() in (".json", ".xml"):
+            return get_format("coco" if path.suffix.lower() == ".json" else "voc")
+        raise
+
+
 def check(
     path: str | Path,
     *,
@@ -183,9 +203,9 @@ def check(
         When the path does not exist or its format is not recognised.
     """
     path = Path(path)
-    origin = get_format(source_format) if source_format else recognise(path)
     if not path.exists():
         raise IrstkitError("no such file or folder", path=path)
+    origin = get_format(source_format) if source_format else _recognise_broken(path)
     if origin.check is None:
         raise IrstkitError(f"the format {origin.name!r} has no check")
     return origin.name, origin.check(path, read)

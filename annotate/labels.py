@@ -95,7 +95,8 @@ class ReadOptions:
     ``rule`` how targets come from masks; ``images`` the folder that names and sizes are taken from; ``size``
     (height, width) of all images where no file tells; ``side`` of a box around a centre point; ``columns`` of
     centre points; ``frames`` the folder that a video's frames are written to; ``workers`` processes;
-    ``rle`` has masks encoded where they are read (in the workers).
+    ``rle`` has masks encoded where they are read (in the workers); ``beside`` the path whose neighbours
+    (images, masks) belong to the labels, when that is not the labels' own (a repaired copy).
     """
 
     rule: MaskRule = DEFAULT_RULE
@@ -106,6 +107,7 @@ class ReadOptions:
     frames: Path | None = None
     workers: int = 1
     rle: bool = False
+    beside: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -70,10 +70,40 @@ def look(record: Record, root: os.PathLike | str = "") -> Look:
                 out.boxes = stats[:, :4].astype(float)
                 out.boxes[:, 2:] += out.boxes[:, :2]
                 out.areas = stats[:, 4].astype(float)
+                if record.boxes is not None:
+                    _compare_boxes(record, mask, out, root)
     elif record.boxes is not None:
         out.boxes = record.boxes
         out.areas = (record.boxes[:, 2:] - record.boxes[:, :2]).prod(axis=1)
     return out
+
+
+def _compare_boxes(record: Record, mask: np.ndarray, out: Look, root: os.PathLike | str) -> None:
+    """The label's boxes instead of the mask's, and a finding for each that is not the tight box of pixels.
+
+    Touching targets are one component and several boxes: a box is in order when it is tight around the pixels
+    in it, and every pixel of the mask lies in one.
+    """
+    assert record.boxes is not None and out.boxes is not None
+    by_box = {tuple(box): area for box, area in zip(out.boxes.tolist(), out.areas.tolist(), strict=True)}
+    areas = []
+    covered = np.zeros_like(mask)
+    path = os.path.relpath(record.mask, root) if str(root) and record.mask else str(record.mask)
+
+    def wrong(text: str) -> None:
+        out.findings.append(Finding("warning", "box-against-mask", text, path, record=record.id))
+
+    for box in record.boxes.tolist():
+        x1, y1, x2, y2 = (round(v) for v in box)
+        inside = mask[max(y1, 0) : y2, max(x1, 0) : x2]
+        covered[max(y1, 0) : y2, max(x1, 0) : x2] = True
+        areas.append(by_box.get(tuple(box), float(np.count_nonzero(inside))))
+        tight = inside.size and inside[[0, -1]].any(axis=1).all() and inside[:, [0, -1]].any(axis=0).all()
+        if not tight:
+            wrong("the box {:g},{:g},{:g},{:g} is not tight around pixels of the mask".format(*box))
+    if left := len(label_mask(mask & ~covered)[1]):
+        wrong(f"{left} targets of the mask are in no box")
+    out.boxes, out.areas = record.boxes, np.array(areas)
 
 
 def look_all(dataset: Dataset, records: Sequence[Record] | None = None) -> list[Look]:

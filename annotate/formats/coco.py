@@ -146,7 +146,7 @@ def write(labels: LabelSet, out: Path, options: WriteOptions) -> None:
 def check(path: Path, options: ReadOptions) -> Findings:
     """Everything wrong in the file, and with its images where they are at hand."""
     content = inspect_coco(path)
-    check_image_files(content.images, Path(path).parent, options, content.findings)
+    check_image_files(content.images, (options.beside or Path(path)).parent, options, content.findings)
     return content.findings
 
 

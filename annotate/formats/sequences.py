@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,7 @@ def read_video(path: str | Path) -> Iterator[NDArray[np.uint8]]:
 
     if not Path(path).is_file():
         raise IrstkitError("no such file", path=path)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once, when the first video is opened
     with quiet_opencv():
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         try:

@@ -80,7 +80,8 @@ def check(path: Path, options: ReadOptions, *, style: str) -> Findings:
     that is not its component's."""
     findings = Findings(path)
     images = Images(options) if options.images is not None else None
-    masks = (path if path.is_dir() else path.parent).parent / "masks"
+    origin = options.beside or path
+    masks = (origin if origin.is_dir() else origin.parent).parent / "masks"
     seen = set()
     boxes = 0
     for file in voc_files(path):
