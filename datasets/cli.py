@@ -60,3 +60,13 @@ def _fail(message: str) -> Any:
     from ..annotate.errors import IrstkitError
 
     raise IrstkitError(message)
+
+
+def _add_curation() -> None:
+    from .curation.cli import curate, diff, pull
+
+    for command in (curate, pull, diff):
+        cli.add_command(command)
+
+
+_add_curation()

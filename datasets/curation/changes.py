@@ -16,7 +16,7 @@ class LabelState:
     """One label as it is now. ``base`` is how it was pushed, None for a new one.
 
     ``moved`` and ``resized`` are about the box, ``painted`` about the mask; ``attributes`` holds the ones that
-    differ, with their values now (None: removed).
+    differ, with their values now (None: removed); ``tags`` is None where they do not.
     """
 
     stored: dict[str, Any]
@@ -26,13 +26,18 @@ class LabelState:
     resized: bool = False
     painted: bool = False
     attributes: dict[str, Any] = field(default_factory=dict)
-    tags: list[str] = field(default_factory=list)
+    tags: list[str] | None = None
 
     @property
     def touched(self) -> bool:
         """Whether it is not just what was pushed."""
         return bool(
-            self.base is None or self.moved or self.resized or self.painted or self.attributes or self.tags
+            self.base is None
+            or self.moved
+            or self.resized
+            or self.painted
+            or self.attributes
+            or self.tags is not None
         )
 
 
@@ -52,7 +57,9 @@ def pixel_box(box: list[float], size: tuple[int, int]) -> tuple[float, float, fl
     return x * size[1], y * size[0], (x + w) * size[1], (y + h) * size[0]
 
 
-def label_states(base: dict[str, Any], sample: dict[str, Any]) -> tuple[list[LabelState], list[dict[str, Any]]]:
+def label_states(
+    base: dict[str, Any], sample: dict[str, Any]
+) -> tuple[list[LabelState], list[dict[str, Any]]]:
     """(the labels there are, in their order; the baseline's labels that were deleted)."""
     size = size_of(sample)
     left = {label["id"]: label for label in base["labels"]}
@@ -71,7 +78,9 @@ def edited(base: dict[str, Any], sample: dict[str, Any]) -> bool:
 
 def _state(stored: dict[str, Any], base: dict[str, Any] | None, size: tuple[int, int]) -> LabelState:
     box = pixel_box(stored["bounding_box"], size)
-    state = LabelState(stored, base, box, tags=list(stored.get("tags") or []))
+    tags = list(stored.get("tags") or [])
+    known = [] if base is None else base.get("tags", [])
+    state = LabelState(stored, base, box, tags=None if tags == known else tags)
     if base is None:
         state.attributes = {k: v for k, v in _attributes(stored).items() if v is not None}
         return state

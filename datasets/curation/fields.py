@@ -86,7 +86,12 @@ def with_attribute(annotation: dict[str, Any], field: str, value: Any) -> None:
         attributes.pop(name, None)
     else:
         old = attributes.get(name)
-        if isinstance(old, int) and not isinstance(old, bool) and isinstance(value, float) and value.is_integer():
+        if (
+            isinstance(old, int)
+            and not isinstance(old, bool)
+            and isinstance(value, float)
+            and value.is_integer()
+        ):
             value = int(value)
         attributes[name] = value
     annotation["attributes"] = attributes

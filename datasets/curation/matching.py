@@ -56,14 +56,18 @@ def shape_iou(a: Shape, b: Shape) -> float:
     common = 0
     if x1 < x2 and y1 < y2:
         parts = [
-            s.mask[y1 - s.box[1] : y2 - s.box[1], x1 - s.box[0] : x2 - s.box[0]] for s in (a.instance, b.instance)
+            s.mask[y1 - s.box[1] : y2 - s.box[1], x1 - s.box[0] : x2 - s.box[0]]
+            for s in (a.instance, b.instance)
         ]
         common = int(np.count_nonzero(parts[0] & parts[1]))
     return common / (a.instance.area + b.instance.area - common)
 
 
 def suspicions(
-    labels: Sequence[Shape], scr: Sequence[float | None], predictions: Sequence[Shape], pairs: list[tuple[int, int]]
+    labels: Sequence[Shape],
+    scr: Sequence[float | None],
+    predictions: Sequence[Shape],
+    pairs: list[tuple[int, int]],
 ) -> tuple[list[float], list[float]]:
     """How likely each label and each prediction points at a labelling error, 0 to 1.
 

@@ -71,9 +71,7 @@ def snap_mask(mask: NDArray, box: Box, size: tuple[int, int]) -> Instance | None
     return Instance((a + x1, b + y1, c + x1, d + y1), found.mask)
 
 
-def _coverage(
-    low: float, high: float, cells: int, end: int
-) -> tuple[int, NDArray[np.float64]] | None:
+def _coverage(low: float, high: float, cells: int, end: int) -> tuple[int, NDArray[np.float64]] | None:
     """(first pixel, (pixels, cells) share of each pixel that each of ``cells`` equal cells covers)."""
     nearest = round(low), round(high)
     if abs(low - nearest[0]) < 1e-3 and abs(high - nearest[1]) < 1e-3:
@@ -151,7 +149,9 @@ def split(instance: Instance) -> list[Instance]:
     for connectivity in (8, 4):
         parts = mask_to_instances(instance.mask, connectivity=connectivity)
         if len(parts) > 1:
-            return [Instance((a + x1, b + y1, c + x1, d + y1), p.mask) for p in parts for a, b, c, d in [p.box]]
+            return [
+                Instance((a + x1, b + y1, c + x1, d + y1), p.mask) for p in parts for a, b, c, d in [p.box]
+            ]
     ys, xs = np.nonzero(instance.mask)
     if len(xs) < 2:
         return [instance]
@@ -197,9 +197,9 @@ def follow(
         tx, ty = max(x1 - margin, 0), max(y1 - margin, 0)
         template = image[ty : y2 + margin, tx : x2 + margin].astype(np.float32)
         sx, sy = max(tx - reach, 0), max(ty - reach, 0)
-        search = frame[
-            sy : ty + template.shape[0] + reach, sx : tx + template.shape[1] + reach
-        ].astype(np.float32)
+        search = frame[sy : ty + template.shape[0] + reach, sx : tx + template.shape[1] + reach].astype(
+            np.float32
+        )
         if template.std() == 0:
             return
         scores = cv2.matchTemplate(search, template, cv2.TM_CCOEFF_NORMED)

@@ -45,6 +45,21 @@ def parse_options(options: Sequence[str]) -> list[PredictionFile]:
     return out
 
 
+def again(dataset: Any, given: list[PredictionFile]) -> list[PredictionFile]:
+    """The files of prediction fields pushed before, to be matched anew with labels that changed."""
+    names = {file.name for file in given}
+    out = []
+    for name, known in dataset.info[store.INFO].get("predictions", {}).items():
+        path = Path(known["path"])
+        if name in names:
+            continue
+        if path.is_file():
+            out.append(PredictionFile(name, path))
+        else:
+            note(f"{path} is gone: images pushed anew have no {name}")
+    return out
+
+
 def match_attribute(name: str) -> str:
     """The labels' attribute that says whether the predictions ``name`` found them."""
     return "match" if name == "predictions" else f"match_{name}"
@@ -89,7 +104,9 @@ def read_predictions(path: Path, sizes: dict[str, tuple[str, tuple[int, int]]]) 
             out[known[0]] = []
     if not found:
         raise IrstkitError(
-            "none of its images is in the data set", path=path, hint="it is about other images, or other names"
+            "none of its images is in the data set",
+            path=path,
+            hint="it is about other images, or other names",
         )
     ids = {image.get("id") for image in coco["images"]}
     for k, annotation in enumerate(coco["annotations"]):
@@ -137,7 +154,9 @@ def label_shape(stored: dict[str, Any], size: tuple[int, int]) -> Shape:
     return Shape(box, instance, float(stored.get("confidence") or 0.0))
 
 
-def push_predictions(dataset: Any, files: list[PredictionFile], *, touched: bool) -> dict[str, dict[str, int]]:
+def push_predictions(
+    dataset: Any, files: list[PredictionFile], *, touched: bool
+) -> dict[str, dict[str, int]]:
     """Write prediction fields and match them; files that were pushed before are skipped unless ``touched``.
 
     Returns
@@ -157,9 +176,7 @@ def push_predictions(dataset: Any, files: list[PredictionFile], *, touched: bool
             if file.name in dataset.get_field_schema():
                 dataset.clear_sample_field(file.name)
             else:
-                dataset.add_sample_field(
-                    file.name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections
-                )
+                dataset.add_sample_field(file.name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
             schema = dataset.get_field_schema(flat=True)
             for path in (
                 f"{file.name}.detections.match",
@@ -171,7 +188,7 @@ def push_predictions(dataset: Any, files: list[PredictionFile], *, touched: bool
                 if path not in schema:
                     dataset.add_sample_field(path, fo.FloatField)
             out[file.name] = _write(dataset, file.name, found)
-            done[file.name] = {"sha256": digest, "path": str(file.path), "counts": out[file.name]}
+            done[file.name] = {"sha256": digest, "path": str(file.path.absolute()), "counts": out[file.name]}
             dataset.info[store.INFO] = {**dataset.info[store.INFO], "predictions": done}
             dataset.save()
     if out:

@@ -42,9 +42,13 @@ class Pushed:
     def lines(self) -> list[str]:
         """For people."""
         parts = [
-            f"{getattr(self, k)} {k}" for k in ("added", "changed", "removed", "unchanged") if getattr(self, k)
+            f"{getattr(self, k)} {k}"
+            for k in ("added", "changed", "removed", "unchanged")
+            if getattr(self, k)
         ]
-        out = [f"{self.name}: {self.images} images, {self.labels} labels ({', '.join(parts) or 'nothing new'})"]
+        out = [
+            f"{self.name}: {self.images} images, {self.labels} labels ({', '.join(parts) or 'nothing new'})"
+        ]
         if self.kept:
             out.append(
                 f"{self.kept} images were edited in FiftyOne and changed on disk as well: left as edited "
@@ -104,12 +108,14 @@ def _open(name: str) -> Any:
     fo = load()
     if name in fo.list_datasets():
         dataset = fo.load_dataset(name)
-        if store.INFO not in (dataset.info or {}):
+        if store.INFO in (dataset.info or {}):
+            return dataset
+        if dataset.count():
             raise IrstkitError(
                 f"FiftyOne has a data set {name!r} that irstkit did not make", hint="choose another --name"
             )
-        return dataset
-    dataset = fo.Dataset(name)
+    else:
+        dataset = fo.Dataset(name)
     dataset.persistent = True
     dataset.info[store.INFO] = {"sources": {}, "complete": False, "types": {}}
     dataset.save()
@@ -178,9 +184,14 @@ def _push_source(
             changed.append(entry)
         else:
             result.unchanged += 1
-    changed, kept = _unedited(dataset, changed, present, replace=replace)
-    result.kept += len(kept)
-    gone = sorted(set(known) - {e.key for e in source.entries})
+    clean, edited = _unedited(dataset, [e.key for e in changed], present, replace=replace)
+    result.kept += len(edited)
+    changed = [e for e in changed if e.key in clean]
+    absent, edited = _unedited(
+        dataset, sorted(set(known) - {e.key for e in source.entries}), present, replace=replace
+    )
+    result.kept += len(edited)
+    store.reposition(collection, source.name, source.entries)
     store.put_all(collection, (_carried(source, e) for e in unused if known.get(e.key) != e.fingerprint()))
     loader = Loader(source, _previews(dataset) / source.name)
     todo = new + changed
@@ -195,6 +206,7 @@ def _push_source(
                 batch = []
         _write(dataset, source, batch, types, present, replaced)
         bar.advance(len(batch))
+    gone = sorted(absent)
     if gone:
         dataset.delete_samples([str(present[key]) for key in gone if key in present])
         collection.delete_many({"_id": {"$in": gone}})
@@ -204,19 +216,16 @@ def _push_source(
 
 
 def _unedited(
-    dataset: Any, entries: list[Entry], present: dict[str, Any], *, replace: bool
-) -> tuple[list[Entry], list[Entry]]:
-    """(those whose labels nobody touched in FiftyOne, the others)."""
-    if replace or not entries:
-        return entries, []
-    bases = {d["_id"]: d for d in store.baseline(dataset).find({"_id": {"$in": [e.key for e in entries]}})}
-    ids = [present[e.key] for e in entries]
+    dataset: Any, keys: list[str], present: dict[str, Any], *, replace: bool
+) -> tuple[set[str], set[str]]:
+    """(those of ``keys`` whose labels nobody touched in FiftyOne, the others)."""
+    if replace or not keys:
+        return set(keys), set()
+    bases = {d["_id"]: d for d in store.baseline(dataset).find({"_id": {"$in": keys}})}
+    ids = [present[key] for key in keys if key in present]
     found = {s["_id"]: s for s in store.samples(dataset).find({"_id": {"$in": ids}})}
-    clean, edited = [], []
-    for entry in entries:
-        touched = changes.edited(bases[entry.key], found[present[entry.key]])
-        (edited if touched else clean).append(entry)
-    return clean, edited
+    edited = {key for key in keys if key in present and changes.edited(bases[key], found[present[key]])}
+    return set(keys) - edited, edited
 
 
 def _previews(dataset: Any) -> Path:
@@ -229,7 +238,7 @@ def _carried(source: Source, entry: Entry) -> dict[str, Any]:
         {"pos": p, "json": _json(a)} for p, a in zip(entry.positions, entry.annotations or (), strict=True)
     ]
     return {
-        "_id": entry.key, "set": source.name, "order": entry.order, "fp": entry.fingerprint(),
+        "_id": entry.key, "set": source.name, "order": entry.order, "fp": entry.fingerprint(), "at": entry.place(),
         "image": _json(entry.image), "labels": labels, "unused": True,
     }  # fmt: skip
 
@@ -297,8 +306,9 @@ def _sample(source: Source, loaded: Loaded, types: dict[str, str]) -> tuple[Any,
         **{store.FIELD: fo.Detections(detections=detections)},
     )
     base = {
-        "_id": entry.key, "set": source.name, "order": entry.order, "fp": entry.fingerprint(),
+        "_id": entry.key, "set": source.name, "order": entry.order, "fp": entry.fingerprint(), "at": entry.place(),
         "image": _json(entry.image), "labels": states, "splits": dict(record.splits),
+        "mask": None if record.mask is None else str(record.mask.absolute()),
     }  # fmt: skip
     if loaded.thumb is not None:
         base["thumb"] = loaded.thumb

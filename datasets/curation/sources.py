@@ -47,7 +47,7 @@ class Entry:
     def fingerprint(self) -> str:
         """Changes with the image file, the mask file and everything read about them (files by size and time)."""
         record = self.record
-        digest = hashlib.sha1(_json([self.image, self.annotations, self.positions, self.order]).encode())
+        digest = hashlib.sha1(_json([self.image, self.annotations]).encode())
         if record is not None:
             for path in (record.image, record.mask):
                 if path is not None:
@@ -60,6 +60,10 @@ class Entry:
             ]  # fmt: skip
             digest.update(_json(about).encode())
         return digest.hexdigest()
+
+    def place(self) -> list[int]:
+        """Where it stands in its data set, and its annotations in their file."""
+        return [self.order, *self.positions]
 
 
 @dataclass(eq=False)

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...annotate.errors import IrstkitError
 from ..service import load
+from .sources import Entry
 
 INFO = "irstkit"
 """The key of the data set's ``info`` that holds the sources and whether the last push finished."""
@@ -99,7 +100,8 @@ def open_curated(name: str) -> Any:
         dataset = fo.load_dataset(name)
         if INFO not in (dataset.info or {}):
             raise IrstkitError(
-                f"the data set {name!r} was not pushed by irstkit", hint="irstkit data curate PATH --name NAME"
+                f"the data set {name!r} was not pushed by irstkit",
+                hint="irstkit data curate PATH --name NAME",
             )
     return dataset
 
@@ -147,6 +149,20 @@ def put_all(collection: Any, documents: Iterable[dict[str, Any]]) -> None:
     writes = [ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in documents]
     if writes:
         collection.bulk_write(writes, ordered=False)
+
+
+def reposition(collection: Any, source: str, entries: Iterable[Entry]) -> None:
+    """Bring up to date where images and annotations stand in a file whose other lines have changed."""
+    known = {d["_id"]: d["at"] for d in collection.find({"set": source}, {"at": 1})}
+    moved = {e.key: e for e in entries if e.key in known and known[e.key] != e.place()}
+    documents = []
+    for base in collection.find({"_id": {"$in": list(moved)}}):
+        entry = moved[base["_id"]]
+        if entry.positions:
+            for label, place in zip(base["labels"], entry.positions, strict=True):
+                label["pos"] = place
+        documents.append({**base, "at": entry.place(), "order": entry.order})
+    put_all(collection, documents)
 
 
 def canonical(value: Any) -> str:

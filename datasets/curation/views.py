@@ -76,7 +76,9 @@ def saved_views(dataset: Any) -> list[str]:
     for name in names:
         more = "" if len(names) == 1 else f" ({name})"
         found = F("match") == "false_alarm"
-        alarms = dataset.filter_labels(name, found).to_patches(name).sort_by(f"{name}.confidence", reverse=True)
+        alarms = (
+            dataset.filter_labels(name, found).to_patches(name).sort_by(f"{name}.confidence", reverse=True)
+        )
         views[f"missing labels?{more}"] = (alarms, "False alarms of the model, the surest first")
         missed = dataset.filter_labels(truth, F(match_attribute(name)) == "miss")
         views[f"misses{more}"] = (missed.to_patches(truth).sort_by(f"{truth}.scr"), "Labels the model missed")
@@ -95,7 +97,10 @@ def saved_views(dataset: Any) -> list[str]:
         views["twins across splits"] = (twins, "Near-identical images in two parts of one split")
     if len(dataset.distinct("source")) > 1:
         beside = dataset.match(F("targets") > 0).sort_by("scr_min")
-        views["synthetic beside real"] = (beside, "By SCR: real and synthetic of equal difficulty side by side")
+        views["synthetic beside real"] = (
+            beside,
+            "By SCR: real and synthetic of equal difficulty side by side",
+        )
     views["targets"] = (patches, "A patch a target")
     views["not reviewed"] = (dataset.match(F("reviewed") != True), "Images not yet marked as reviewed")  # noqa: E712
     with warnings.catch_warnings():
