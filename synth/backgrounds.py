@@ -53,9 +53,17 @@ class Store:
     left_out: dict[str, int] = field(default_factory=dict)
 
     def read(self, item: Background) -> NDArray:
-        """The (H, W) uint8 or uint16 pixels, memory-mapped."""
-        kind = np.dtype("<u2" if item.depth == 16 else "u1")
-        return np.memmap(self.path, kind, "r", item.offset, item.size)
+        """The (H, W) uint8 or uint16 pixels, memory-mapped; the file is opened once a process."""
+        flat = self.__dict__.get("_flat")
+        if flat is None:
+            flat = np.asarray(np.memmap(self.path, np.uint8, "r"))
+            self.__dict__["_flat"] = flat
+        wide = 2 if item.depth == 16 else 1
+        part = flat[item.offset : item.offset + item.size[0] * item.size[1] * wide]
+        return part.view("<u2" if wide == 2 else "u1").reshape(item.size)
+
+    def __getstate__(self) -> dict:
+        return {k: v for k, v in self.__dict__.items() if k != "_flat"}
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,9 @@ class Recipe:
         self.mix: dict[str, float] | None = None
         if self.store is None:
             self.mix = (
-                dict(mix) if mix else dict.fromkeys(("city", "cloud", "field", "sea", "highlight"), 1.0)
+                {str(k): v for k, v in mix.items()}
+                if mix
+                else dict.fromkeys(("city", "cloud", "field", "sea", "highlight"), 1.0)
             )
         elif mix and sum(len(v) for v in self.by_scene.values()) == len(items):
             self.mix = {
@@ -239,7 +241,7 @@ def _patch(recipe: Recipe, table: SceneTable, kind: str, area: int, rng: np.rand
         if kind == "spot":
             shape = shapes.spot_shape(area, x, y, preset.spot.aspect.at(rng.random()), pi * rng.random())
         else:
-            silhouette = choose(dict(table.silhouettes), rng.random())
+            silhouette = choose(table.silhouettes, rng.random())
             shape = shapes.extended_shape(
                 silhouette,
                 area,

@@ -274,6 +274,8 @@ def _run(root: Path, recipe: Recipe, count: int, workers: int) -> None:
         if read_part(root, part, count) is None:
             part_path(root, part).unlink(missing_ok=True)
             missing.append(part)
+    for left in (f for folder in ("images", "masks") for f in (root / folder).rglob(".*.png")):
+        left.unlink()  # what a killed run was writing
     todo = [(part * PART, min((part + 1) * PART, count)) for part in missing]
     total = sum(stop - start for start, stop in todo)
     if total < count:
