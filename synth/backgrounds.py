@@ -19,6 +19,7 @@ from ..annotate.errors import IrstkitError
 from ..annotate.files import GrayImage, pixel_hash
 from ..datasets.readers import open_dataset
 from ..datasets.records import Dataset, Record
+from .regions import outline
 
 PROCEDURAL = "procedural"
 ID_LENGTH = 16
@@ -30,7 +31,8 @@ class Background:
     """One background in the store.
 
     ``id`` hashes the source, ``used`` the pixels that are drawn from (targets removed); ``group`` is the
-    smallest id among its near twins; ``offset`` counts pixels into the store's file.
+    smallest id among its near twins; ``offset`` counts bytes into the store's file; ``outline`` is the
+    skyline (regions.py).
     """
 
     id: str
@@ -42,6 +44,7 @@ class Background:
     depth: int
     offset: int
     removed: int = 0
+    outline: tuple[float, ...] | None = None
 
 
 @dataclass
@@ -158,16 +161,18 @@ def gather(
             stream.seek(offset)
             depth = 16 if clean.dtype == np.uint16 else 8
             stream.write(np.ascontiguousarray(clean).astype("<u2" if depth == 16 else "u1").tobytes())
+            scene = _scene(data, record, scenes)
             item = Background(
                 identity,
                 pixel_hash(clean)[:ID_LENGTH],
                 f"{data.root.resolve().name}/{record.id}",
                 identity,
-                _scene(data, record, scenes),
+                scene,
                 (clean.shape[0], clean.shape[1]),
                 depth,
                 offset,
                 removed,
+                outline(clean, scene),
             )
             found[identity] = item, vector
             offset += clean.nbytes

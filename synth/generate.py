@@ -18,8 +18,9 @@ from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError
 from ..annotate.files import write_atomic
 from .backgrounds import PROCEDURAL, Source, gather, read_scenes
-from .compose import Recipe, make_image
+from .compose import make_image
 from .preset import Preset, load_preset
+from .recipe import Recipe
 from .writer import FLAT_LIMIT, PART, merge, part_path, read_part, unmerge, write_image, write_part
 
 CHUNK = 20

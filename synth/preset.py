@@ -55,6 +55,13 @@ class SceneTable(_Part):
         return value
 
 
+def _share(value: Distribution) -> Distribution:
+    low, high = value.bounds()
+    if low <= 0 or high > 0.999:
+        raise ValueError(f"must lie in (0, 0.999], runs from {low} to {high}")
+    return value
+
+
 class KindRule(_Part):
     """Weights of the kinds for targets of at most ``up_to`` pixels (the last rule has no limit)."""
 
@@ -90,17 +97,17 @@ class MaskPolicy(_Part):
 
     @field_validator("energy")
     @classmethod
-    def _share(cls, value: Distribution) -> Distribution:
-        low, high = value.bounds()
-        if low <= 0 or high > 0.999:
-            raise ValueError(f"must lie in (0, 0.999], runs from {low} to {high}")
-        return value
+    def _energy(cls, value: Distribution) -> Distribution:
+        return _share(value)
 
 
 class Point(_Part):
     """Point targets: a Gaussian PSF integrated over each pixel."""
 
     sigma: Distribution = Distribution(uniform=(0.6, 0.9))
+    energy: Distribution | None = Field(
+        default=None, description="share of the energy inside the core; decides sigma where given"
+    )
     anisotropy: Distribution = Field(default=Distribution(value=1.0), description="larger over smaller sigma")
     phase: float = Field(default=0.5, ge=0, le=0.5, description="sub-pixel offsets run from -phase to phase")
 
@@ -111,6 +118,11 @@ class Point(_Part):
         if low < 0.1 or high > 5:
             raise ValueError(f"must lie in [0.1, 5] pixels, runs from {low} to {high}")
         return value
+
+    @field_validator("energy")
+    @classmethod
+    def _energy(cls, value: Distribution | None) -> Distribution | None:
+        return None if value is None else _share(value)
 
     @field_validator("anisotropy")
     @classmethod
@@ -148,6 +160,9 @@ class Placement(_Part):
 
     crowded: bool = Field(default=False, description="allow targets in each other's rings, touching ones too")
     candidates: int = Field(default=6, ge=1, le=64, description="places compared at one height")
+    regions: bool = Field(
+        default=True, description="ships on water, vehicles on land, aircraft before the sky"
+    )
     rounds: int = Field(default=30, ge=1, le=200, description="heights tried before a target is marked")
 
 
