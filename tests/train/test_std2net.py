@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from irstkit.train.losses import soft_iou
 from irstkit.train.models import build, count_parameters
 from irstkit.train.models.std2net import TD2M, STD2Net
