@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+
 from irstkit.annotate.boxes import yolo_to_xyxy
 from irstkit.annotate.rle import decode_rle
 
