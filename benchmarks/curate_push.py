@@ -99,11 +99,16 @@ def run(*args: str) -> None:
     done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
     cpu = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-    print(f"$ irstkit {' '.join(args)}\n{done.stdout}{done.stderr[-800:]}{seconds:.1f} s, {cpu:.1f} s of CPU\n", flush=True)
+    print(
+        f"$ irstkit {' '.join(args)}\n{done.stdout}{done.stderr[-800:]}{seconds:.1f} s, {cpu:.1f} s of CPU\n",
+        flush=True,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", choices=("daub", "irdst"))
     parser.add_argument("work", type=Path)
     parser.add_argument("--lists", type=Path)

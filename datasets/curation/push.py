@@ -116,6 +116,7 @@ def _open(name: str) -> Any:
             )
     else:
         dataset = fo.Dataset(name)
+        dataset.media_type = "image"
     dataset.persistent = True
     dataset.info[store.INFO] = {"sources": {}, "complete": False, "types": {}}
     dataset.save()
@@ -249,17 +250,18 @@ def _write(
 ) -> None:  # fmt: skip
     if not batch:
         return
-    made = [_sample(source, loaded, types) for loaded in batch]
+    made = [sample_document(source, loaded, types) for loaded in batch]
     old = [str(present[loaded.entry.key]) for loaded in batch if loaded.entry.key in replaced]
     if old:
         dataset.delete_samples(old)
     store.put_all(store.baseline(dataset), (base for _, base in made))
-    dataset.add_samples([sample for sample, _ in made], expand_schema=False, validate=False, progress=False)
+    store.insert_samples(dataset, [document for document, _ in made])
 
 
-def _sample(source: Source, loaded: Loaded, types: dict[str, str]) -> tuple[Any, dict[str, Any]]:
-    """(FiftyOne's sample, its baseline document)."""
-    fo = load()
+def sample_document(
+    source: Source, loaded: Loaded, types: dict[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the sample as FiftyOne stores it, its baseline document)."""
     record, entry = loaded.entry.record, loaded.entry
     assert record is not None
     height, width = record.size
@@ -267,6 +269,7 @@ def _sample(source: Source, loaded: Loaded, types: dict[str, str]) -> tuple[Any,
     for label, scr in zip(loaded.labels, loaded.scr, strict=True):
         x1, y1, x2, y2 = label.box if label.instance is None else label.instance.box
         mask = None if label.instance is None else label.instance.mask
+        packed = store.pack(mask)
         box = [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height]
         given = {n: fields.stored_value(v, types[n]) for n, v in _known(label.annotation, types)}
         derived = {
@@ -276,35 +279,34 @@ def _sample(source: Source, loaded: Loaded, types: dict[str, str]) -> tuple[Any,
             "at_border": bool(x1 <= 0 or y1 <= 0 or x2 >= width or y2 >= height),
             "ann_id": _whole(label.annotation.get("id")),
         }
-        detection = fo.Detection(label="target", bounding_box=box, mask=mask, **derived, **given)
-        detections.append(detection)
+        detections.append(store.detection_document(box, packed, {**derived, **given}))
         states.append(
             {
-                "id": detection.id, "pos": label.position, "json": _json(label.annotation), "box": box,
-                "mask": store.hash_mask(mask), "bytes": store.hash_bytes(store.pack(mask)), "attrs": given,
+                "id": str(detections[-1]["_id"]), "pos": label.position, "json": _json(label.annotation),
+                "box": box, "mask": store.hash_mask(mask), "bytes": store.hash_bytes(packed), "attrs": given,
             }
         )  # fmt: skip
     scheme = source.default_scheme
     scrs = [s for s in loaded.scr if s is not None]
-    sample = fo.Sample(
-        filepath=str(record.image.absolute()),
-        preview=str(loaded.preview),
-        tags=[f"{s}/{p}" for s, p in sorted(record.splits.items())],
-        metadata=fo.ImageMetadata(width=width, height=height, num_channels=1),
-        record_id=record.id,
-        set_name=source.name,
-        source=record.source,
-        scene=record.scene,
-        sequence_id=record.sequence,
-        frame_number=record.frame,
-        split=record.splits.get(scheme) if scheme else None,
-        targets=len(detections),
-        scr_min=float(min(scrs)) if scrs else None,
-        side_min=min((d["side"] for d in detections), default=None),
-        at_border=any(d["at_border"] for d in detections),
-        reviewed=False,
-        **{store.FIELD: fo.Detections(detections=detections)},
-    )
+    document = {
+        "filepath": str(record.image.absolute()),
+        "preview": str(loaded.preview),
+        "tags": [f"{s}/{p}" for s, p in sorted(record.splits.items())],
+        "metadata": {"_cls": "ImageMetadata", "width": width, "height": height, "num_channels": 1},
+        "record_id": record.id,
+        "set_name": source.name,
+        "source": record.source,
+        "scene": record.scene,
+        "sequence_id": record.sequence,
+        "frame_number": record.frame,
+        "split": record.splits.get(scheme) if scheme else None,
+        "targets": len(detections),
+        "scr_min": float(min(scrs)) if scrs else None,
+        "side_min": min((d["side"] for d in detections), default=None),
+        "at_border": any(d["at_border"] for d in detections),
+        "reviewed": False,
+        store.FIELD: {"_cls": "Detections", "detections": detections},
+    }
     base = {
         "_id": entry.key, "set": source.name, "order": entry.order, "fp": entry.fingerprint(), "at": entry.place(),
         "image": _json(entry.image), "labels": states, "splits": dict(record.splits),
@@ -312,7 +314,7 @@ def _sample(source: Source, loaded: Loaded, types: dict[str, str]) -> tuple[Any,
     }  # fmt: skip
     if loaded.thumb is not None:
         base["thumb"] = loaded.thumb
-    return sample, base
+    return document, base
 
 
 def _known(annotation: dict[str, Any], types: dict[str, str]) -> list[tuple[str, Any]]:
