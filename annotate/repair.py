@@ -64,7 +64,9 @@ def _fix_yolo(path: Path, out: Path, options: ReadOptions) -> Repairs:
                 if new != text:
                     repairs.append(f"{file.name}: line {count}: clipped to the image: {new}")
                 kept.append(new)
-        (out / file.name).write_bytes("".join(f"{line}\n" for line in kept).encode())
+        target = out / file.relative_to(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes("".join(f"{line}\n" for line in kept).encode())
     if names := read_classes(path):
         (out / CLASSES).write_bytes("".join(f"{n}\n" for n in names).encode())
     return repairs
@@ -117,7 +119,9 @@ def _fix_voc(path: Path, out: Path, options: ReadOptions, style: str = "voc") ->
                     assert element is not None
                     element.text = value
                 repairs.append(f"{where}: clipped to the image: {', '.join(new)}")
-        (out / file.name).write_bytes(ElementTree.tostring(root, encoding="utf-8") + b"\n")
+        target = out / file.relative_to(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(ElementTree.tostring(root, encoding="utf-8") + b"\n")
     return repairs
 
 

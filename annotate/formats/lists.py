@@ -11,6 +11,7 @@ from ..files import IMAGE_SUFFIXES, list_images, natural_key, read_header, refus
 from ..findings import Findings, refuse_errors
 from ..labels import Format, Label, LabelledImage, LabelSet, ReadOptions, WriteOptions
 from ..scan import scan_mask
+from .image_folder import tree
 from .list_files import list_text, note_leaving, parse_centres, parse_irdst_names, parse_list
 from .numbers import read_lines
 
@@ -105,7 +106,7 @@ def read_irdst(path: Path, options: ReadOptions) -> LabelSet:
             "an IRDST list names images only: their masks were expected in the folder 'masks' beside it",
             path=path,
         )
-    stems = {f.relative_to(root).with_suffix("").as_posix(): f for f in _tree(root)}
+    stems = {f.relative_to(root).with_suffix("").as_posix(): f for f in tree(root, IMAGE_SUFFIXES)}
     out = []
     for entry in entries:
         mask = stems.get(entry.name)
@@ -117,11 +118,6 @@ def read_irdst(path: Path, options: ReadOptions) -> LabelSet:
     return LabelSet(out, len(out), info={"masks": options.rule.as_dict()}, findings=findings)
 
 
-def _tree(root: Path) -> list[Path]:
-    files = [f for f in root.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")]
-    return sorted(files, key=lambda f: natural_key(f.relative_to(root).as_posix()))
-
-
 def check_irdst(path: Path, options: ReadOptions) -> Findings:
     """Every line that is no name, every name without image or mask where folders lie beside."""
     entries, findings = parse_irdst_names(path)
@@ -129,7 +125,7 @@ def check_irdst(path: Path, options: ReadOptions) -> Findings:
         root = path.parent / folder
         if not root.is_dir():
             continue
-        stems = {f.relative_to(root).with_suffix("").as_posix() for f in _tree(root)}
+        stems = {f.relative_to(root).with_suffix("").as_posix() for f in tree(root, IMAGE_SUFFIXES)}
         for entry in entries:
             if entry.name not in stems:
                 findings.note(kind, f"{entry.name!r} is not in {root}", f"line {entry.line}")

@@ -14,11 +14,8 @@ from ..console import track
 from ..decode import read_palette_index
 from ..errors import IrstkitError
 from ..files import (
-    IMAGE_SUFFIXES,
     atomic_folder,
     encode_png,
-    list_images,
-    natural_key,
     read_header,
     read_image,
     read_mask_values,
@@ -28,10 +25,11 @@ from ..labels import Format, Label, LabelledImage, LabelSet, ReadOptions, WriteO
 from ..masks import Instance, instances_to_labels, instances_to_mask, label_mask, labels_to_instances
 from ..parallel import map_ordered
 from ..scan import is_gray, scan_mask
-from .image_folder import Images
+from .image_folder import Images, images_below, key_of
 from .yolo import stem_of
 
 ABOUT = "about.json"
+_NOT_MASKS = ("images", "image", "img", "imgs", "masks", "mask", "labels")
 
 
 def list_masks(folder: Path) -> list[Path]:
@@ -42,16 +40,15 @@ def list_masks(folder: Path) -> list[Path]:
     IrstkitError
         When there is none, or two of one stem (both would be one label).
     """
-    try:
-        masks = list_images(folder)
-    except IrstkitError:
-        if not folder.is_dir():
-            raise
-        found = (f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-        masks = [f for f in found if not any(p.startswith(".") for p in f.relative_to(folder).parts)]
-        masks.sort(key=lambda f: natural_key(f.relative_to(folder).as_posix()))
-        if not masks:
-            raise
+    masks = images_below(folder)
+    for mask in masks:
+        inner = [p for p in mask.relative_to(folder).parts[:-1] if p.lower() in _NOT_MASKS]
+        if inner:
+            raise IrstkitError(
+                f"the folder holds {inner[0]!r}: it is a data set, not its masks",
+                path=folder,
+                hint="give the folder of the masks",
+            )
     seen: dict[Path, Path] = {}
     for mask in masks:
         other = seen.setdefault(mask.with_suffix(""), mask)
@@ -72,10 +69,10 @@ def _jobs(path: Path, options: ReadOptions) -> list[tuple[Path, str, Path | None
         if options.images is None:
             jobs.append((mask, mask.relative_to(path).as_posix(), None))
             continue
-        image = images.find(mask.stem)
-        if image is None:
+        key = images.find(key_of(mask, path))
+        if key is None:
             raise IrstkitError(f"no image of this mask in {options.images}", path=mask)
-        jobs.append((mask, image.name, image))
+        jobs.append((mask, images.name(key), images.keys[key]))
     return jobs
 
 
@@ -231,11 +228,12 @@ def check_masks(path: Path, options: ReadOptions) -> Findings:
             findings.note("mask-empty", "a mask without target", path=file)
         if images is None:
             continue
-        image = images.find(file.stem)
-        if image is None:
+        key = images.find(key_of(file, path))
+        if key is None:
             findings.note("label-without-image", f"no image in {images.folder}", path=file)
             continue
-        seen.add(image.stem)
+        seen.add(key)
+        image = images.keys[key]
         try:
             header = read_header(image)
         except IrstkitError as error:
@@ -247,8 +245,8 @@ def check_masks(path: Path, options: ReadOptions) -> Findings:
                 "mask-size", f"the mask is {size}, its image {header.width}x{header.height}", path=file
             )
     if images is not None:
-        for stem in sorted(set(images.stems) - seen, key=natural_key):
-            findings.note("image-without-label", "no mask", path=images.stems[stem])
+        for image in images.without(seen):
+            findings.note("image-without-label", "no mask", path=image)
     if not targets:
         findings.note("no-targets", "no mask has a target")
     return findings

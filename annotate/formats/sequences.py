@@ -20,6 +20,9 @@ from ..findings import Findings, refuse_errors
 from ..labels import Format, Label, LabelledImage, LabelSet, ReadOptions
 from ..scan import scan_mask
 
+# FFmpeg writes to the terminal about damaged videos; OpenCV reads this once, at the first video
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 
 # ------------------------------------------------------------------------------------------------ MIRSDT
@@ -124,7 +127,6 @@ def read_video(path: str | Path) -> Iterator[NDArray[np.uint8]]:
 
     if not Path(path).is_file():
         raise IrstkitError("no such file", path=path)
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once, when the first video is opened
     with quiet_opencv():
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         try:

@@ -9,31 +9,24 @@ import numpy as np
 
 from ..boxes import as_boxes, mask_to_boxes
 from ..errors import IrstkitError
-from ..files import IMAGE_SUFFIXES, atomic_folder, natural_key, read_mask
+from ..files import IMAGE_SUFFIXES, atomic_folder, read_mask
 from ..findings import Findings, refuse_errors
 from ..labels import Format, Label, LabelledImage, LabelSet, ReadOptions, WriteOptions
-from .image_folder import Images
+from .image_folder import Images, files_below, key_of
 from .voc_files import VocFile, parse_voc, voc_text
 from .yolo import stem_of
 
 
 def voc_files(path: Path) -> list[Path]:
-    """The XML files of a folder in natural order, or the one file given."""
-    if path.is_file():
-        return [path]
-    if not path.exists():
-        raise IrstkitError("no such file or folder", path=path)
-    files = [f for f in path.glob("*.xml") if not f.name.startswith(".") and f.is_file()]
-    if not files:
-        raise IrstkitError("no VOC file (*.xml) in this folder", path=path)
-    return sorted(files, key=lambda f: natural_key(f.name))
+    """The XML files of a folder (or of its sub-folders) in natural order, or the one file given."""
+    return files_below(path, ".xml", "VOC file")
 
 
-def _image_name(voc: VocFile, file: Path) -> str:
+def _image_name(voc: VocFile, key: str) -> str:
     """The image's file name: what ``filename`` says where it is a plain name of an image, else the stem."""
     name = PurePosixPath(voc.filename)
     plain = voc.filename and name.name == voc.filename and name.suffix.lower() in IMAGE_SUFFIXES
-    return voc.filename if plain else f"{file.stem}.png"
+    return (PurePosixPath(key).parent / voc.filename).as_posix() if plain else f"{key}.png"
 
 
 def read(path: Path, options: ReadOptions, *, style: str) -> LabelSet:
@@ -46,9 +39,9 @@ def read(path: Path, options: ReadOptions, *, style: str) -> LabelSet:
         voc = parse_voc(file, style=style)
         refuse_errors(voc.findings, file)
         findings.extend(voc.findings)
-        name, size = _image_name(voc, file), voc.size or options.size
+        name, size = _image_name(voc, key_of(file, path)), voc.size or options.size
         if options.images is not None:
-            name, size = images.name_and_size(file.stem, file)
+            name, size = images.name_and_size(key_of(file, path), file)
             if voc.size is not None and voc.size != size:
                 raise IrstkitError(f"the labels are for {voc.size[::-1]}, the image is {size}", path=file)
         labels = []
@@ -93,12 +86,12 @@ def check(path: Path, options: ReadOptions, *, style: str) -> Findings:
         findings.extend(voc.findings)
         boxes += len(voc.boxes)
         if images is not None:
-            image = images.find(file.stem)
-            if image is None:
+            key = images.find(key_of(file, path))
+            if key is None:
                 findings.note("label-without-image", f"no image in {images.folder}", path=file)
             else:
-                seen.add(image.stem)
-                _, size = images.name_and_size(file.stem, file)
+                seen.add(key)
+                _, size = images.name_and_size(key_of(file, path), file)
                 if voc.size is not None and size is not None and voc.size != size:
                     message = (
                         f"the labels are for {voc.size[1]}x{voc.size[0]}, the file is {size[1]}x{size[0]}"
@@ -109,8 +102,8 @@ def check(path: Path, options: ReadOptions, *, style: str) -> Findings:
                 _against_mask(voc, masks / name, findings, file)
                 break
     if images is not None:
-        for stem in sorted(set(images.stems) - seen, key=natural_key):
-            findings.note("image-without-label", "no label file", path=images.stems[stem])
+        for image in images.without(seen):
+            findings.note("image-without-label", "no label file", path=image)
     if not boxes:
         findings.note("no-targets", "no file holds a box")
     return findings

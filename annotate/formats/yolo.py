@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 
 from ..boxes import as_boxes
 from ..errors import IrstkitError
-from ..files import atomic_folder, natural_key
+from ..files import atomic_folder
 from ..findings import Findings, refuse_errors
 from ..labels import Format, Label, LabelledImage, LabelSet, ReadOptions, WriteOptions
-from .image_folder import Images
+from .image_folder import Images, files_below, key_of
 from .numbers import read_lines
 from .yolo_files import YoloFile, parse_yolo, yolo_text
 
@@ -17,23 +17,18 @@ CLASSES = "classes.txt"
 
 
 def label_files(path: Path) -> list[Path]:
-    """The label files of a folder in natural order, or the one file given.
+    """The label files of a folder (or of its sub-folders) in natural order, or the one file given.
 
     Raises
     ------
     IrstkitError
         When there is none.
     """
-    if path.is_file():
-        return [path]
-    if not path.exists():
-        raise IrstkitError("no such file or folder", path=path)
-    files = [
-        f for f in path.glob("*.txt") if f.name != CLASSES and not f.name.startswith(".") and f.is_file()
-    ]
+    files = files_below(path, ".txt", "label file")
+    files = [f for f in files if f.name != CLASSES]
     if not files:
         raise IrstkitError("no label file (*.txt) in this folder", path=path)
-    return sorted(files, key=lambda f: natural_key(f.name))
+    return files
 
 
 def read_classes(path: Path) -> list[str]:
@@ -57,7 +52,7 @@ def read(path: Path, options: ReadOptions) -> LabelSet:
         parsed = parse_yolo(file)
         refuse_errors(parsed.findings, file)
         findings.extend(parsed.findings)
-        name, size = images.name_and_size(file.stem, file)
+        name, size = images.name_and_size(key_of(file, path), file)
         if size is None:
             raise IrstkitError(
                 "YOLO's boxes are fractions of the image: its size is needed",
@@ -114,14 +109,14 @@ def check(path: Path, options: ReadOptions) -> Findings:
                 message = f"class {kind}, {CLASSES} has {len(known)} names"
                 findings.note("class-range", message, f"line {line}", path=file)
         if images is not None:
-            image = images.find(file.stem)
-            if image is None:
+            key = images.find(key_of(file, path))
+            if key is None:
                 findings.note("label-without-image", f"no image in {images.folder}", path=file)
             else:
-                seen.add(image.stem)
+                seen.add(key)
     if images is not None:
-        for stem in sorted(set(images.stems) - seen, key=natural_key):
-            findings.note("image-without-label", "no label file", path=images.stems[stem])
+        for image in images.without(seen):
+            findings.note("image-without-label", "no label file", path=image)
     if not boxes:
         findings.note("no-targets", "no file holds a box")
     return findings

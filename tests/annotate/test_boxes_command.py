@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -80,6 +81,13 @@ def test_images_give_names_and_sizes(irstkit, tmp_path):
     assert bad.exit_code == 1 and "the mask is 9x8, its image a.png is 10x8" in bad.stderr
 
 
+def make_set(masks):
+    root = masks.with_name("set")
+    for part in ("images", "masks"):
+        shutil.copytree(masks, root / part)
+    return root
+
+
 def break_folder(masks, how):
     bad = masks / "zz.png"
     if how == "missing":
@@ -95,6 +103,8 @@ def break_folder(masks, how):
     if how == "text":
         bad.write_text("not a picture\n")
         return masks, "not an image"
+    if how == "data set":
+        return make_set(masks), "it is a data set, not its masks"
     if how == "colour":
         cv2.imwrite(str(bad), np.dstack([RING, RING * 0, RING]))
         return masks, "colour"
@@ -102,7 +112,9 @@ def break_folder(masks, how):
     return masks, "two masks of one name"
 
 
-@pytest.mark.parametrize("how", ["missing", "file", "empty", "truncated", "text", "colour", "twice"])
+@pytest.mark.parametrize(
+    "how", ["missing", "file", "empty", "truncated", "text", "colour", "twice", "data set"]
+)
 @pytest.mark.parametrize("kind", ["coco", "yolo"])
 def test_bad_input_writes_nothing(irstkit, masks, tmp_path, how, kind):
     folder, says = break_folder(masks, how)

@@ -15,6 +15,8 @@ from irstkit.annotate.formats.coco_check import inspect_coco
 from irstkit.annotate.masks import Instance
 from irstkit.annotate.rle import encode_instance
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools against NumPy 2
+
 SIZE = (20, 30)
 BLOCK = Instance((5, 7, 8, 10), np.ones((3, 3), bool))
 GOOD = {
