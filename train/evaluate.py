@@ -23,7 +23,7 @@ from .metrics_roc import PixelRoc, PixelRocMeter, TargetRoc, merge_target_rocs, 
 from .predictor import Predictor
 from .sources import NetworkSource, Source
 
-LEVELS = 1 / (1 + np.exp(-np.linspace(-20, 20, 2048)))
+LEVELS = 1 / (1 + np.exp(-np.linspace(-20, 30, 2048)))
 """Thresholds of a set's curves: 2048, equally spaced in logit. At each of them the curve is exact."""
 FA_LIMITS = (1e-6, 1e-5, 1e-4)
 BREAKDOWNS = ("kind", "size", "scr", "scene", "sequence")
@@ -217,7 +217,7 @@ def report(
             "pd_at_fa": {
                 k: None if p is None else {"pd": p[0], "threshold": p[1]} for k, p in points.items()
             },
-            "thresholds": f"{len(LEVELS)}, equally spaced in logit from -20 to 20",
+            "thresholds": f"{len(LEVELS)}, equally spaced in logit from -20 to 30",
         }
     if resamples:
         groups: dict[Any, Any] = {r.id: r.sequence if r.sequence is not None else r.id for r in records}

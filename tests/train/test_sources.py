@@ -194,11 +194,12 @@ def test_curves_are_exact_at_their_thresholds(data):
 
 
 def test_ranks_keep_every_comparison_with_a_level():
+    assert (np.diff(LEVELS) > 0).all()
     rng = np.random.default_rng(0)
     p = np.concatenate([[0, 1, 0.5], LEVELS[::97], rng.random(200), rng.random(50) ** 20]).astype(np.float32)
     ranks = to_ranks(p)
     for k in range(0, len(LEVELS), 31):
-        np.testing.assert_array_equal(ranks > k / len(LEVELS), p > LEVELS[k])
+        np.testing.assert_array_equal(ranks > k / len(LEVELS), p.astype(np.float64) > LEVELS[k])
         assert from_ranks(np.array([k / len(LEVELS)]))[0] == LEVELS[k]
 
 
