@@ -143,9 +143,9 @@ def _training_split(data: Dataset, split: str | None) -> str:
     if split != "all" and "/" not in split:
         split = f"{data.default_scheme}/{split}"
     chosen = {r.id for r in data.part(split)}
-    scheme = data.default_scheme if split == "all" else split.rpartition("/")[0]
-    test = f"{scheme}/test"
-    if scheme is not None and "test" in parts.get(scheme, {}):
+    of = data.default_scheme if split == "all" else split.rpartition("/")[0]
+    test = f"{of}/test"
+    if of is not None and "test" in parts.get(of, {}):
         shared = chosen & {r.id for r in data.part(test)}
         if shared:
             raise IrstkitError(

@@ -111,7 +111,7 @@ def predict(
                 score = float(probability[y1:y2, x1:x2][instance.mask].max())
                 add_instance(coco, image_id, instance, image.shape, score=round(score, 6))
                 found += 1
-            name = f"{record.id}.png"
+            name = f"{record.id.removeprefix('images/')}.png"
             write_png(folder / "masks" / name, mask.astype(np.uint8) * 255)
             truth = record.read_mask() if record.mask is not None else None
             write_png(folder / "overlays" / name, overlay(image, mask, truth))

@@ -83,6 +83,7 @@ def read_files(probe: Probe, files: list[Path]) -> Dataset:
         part = part_of(file) if len(files) > 1 or part_of(file) else None
         coco = read_coco(file)
         targets = collect_targets(builder, coco, file)
+        labelled = is_labelled(coco)
         for k, entry in enumerate(coco["images"]):
             where = f"$.images[{k}]"
             name = entry.get("file_name") if isinstance(entry, dict) else None
@@ -113,12 +114,19 @@ def read_files(probe: Probe, files: list[Path]) -> Dataset:
                 source=entry["source"] if entry.get("source") in ("real", "synthetic") else "real",
                 scene=entry["scene"] if isinstance(entry.get("scene"), str) else None,
                 splits={"coco": part} if part else {},
-                attributes={"targets": tuple(found.attributes)} if any(found.attributes) else {},
+                attributes=found.known(),
             )
-            builder.set_boxes(found.boxes, path=file)
+            if labelled:
+                builder.set_boxes(found.boxes, path=file)
             check_declared_size(builder, entry, file, where)
     default = "coco" if any(r.splits for r in builder.records) else None
     return Dataset(probe.root, NAME, tuple(builder.records), default, tuple(builder.findings))
+
+
+def is_labelled(coco: dict[str, Any]) -> bool:
+    """False for the file of images that nobody has labelled, as ``irstkit data import`` writes it."""
+    info = coco.get("info")
+    return not (isinstance(info, dict) and info.get("labelled") is False and not coco["annotations"])
 
 
 def check_declared_size(builder: Builder, entry: dict[str, Any], file: Path, where: str) -> None:
@@ -138,6 +146,11 @@ class Targets:
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
     tracks: list[int | None] = field(default_factory=list)
     attributes: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+
+    def known(self) -> dict[str, Any]:
+        """For a record's attributes: ``targets``, what is known of each, and ``annotations``, as they are."""
+        return {"targets": tuple(self.attributes), "annotations": tuple(self.annotations)}
 
     def track_ids(self) -> tuple[int, ...] | None:
         """The track ids where every target has one."""
@@ -170,6 +183,7 @@ def collect_targets(builder: Builder, coco: dict[str, Any], file: Path) -> dict[
         targets.boxes.append((x, y, x + w, y + h))
         targets.tracks.append(track if isinstance(track, int) else None)
         targets.attributes.append(dict(known) if isinstance(known, dict) else {})
+        targets.annotations.append(annotation)
     return out
 
 
@@ -186,7 +200,9 @@ def _four_numbers(value: Any) -> bool:
 
 def _find(probe: Probe, file: Path, name: str, part: str | None) -> Path | None:
     """The image file that an entry names; an error when the name leaves the root."""
-    bases = [".", "images", file.parent.relative_to(probe.root).as_posix()]
+    bases = [".", "images"]
+    if file.parent.is_relative_to(probe.root):  # else a file from elsewhere: its images are below the root
+        bases.append(file.parent.relative_to(probe.root).as_posix())
     if part:
         bases += [part, f"images/{part}", f"images/{part}2017", f"{part}2017"]
         bases += ["valid", "images/valid"] if part == "val" else []

@@ -13,13 +13,13 @@ from ...annotate.coco import read_coco
 from ...annotate.errors import IrstkitError
 from ...annotate.files import inside
 from ..records import Dataset
-from .coco_files import Targets, check_declared_size, collect_targets, key_of
+from .coco_files import Targets, check_declared_size, collect_targets, is_labelled, key_of
 from .lists import assign_splits, find_lists
 from .probe import Builder, Match, Probe
 
 NAME = "irstkit"
 FILE = "annotations.json"
-IMAGE_KEYS = ("background_id", "sha256")
+IMAGE_KEYS = ("background_id", "sha256", "original", "set", "tile")
 
 
 def match(probe: Probe) -> Match:
@@ -37,7 +37,7 @@ def read(probe: Probe) -> Dataset:
     builder = Builder(probe)
     path = probe.root / FILE
     coco = read_coco(path)
-    targets = collect_targets(builder, coco, path)
+    targets, labelled = collect_targets(builder, coco, path), is_labelled(coco)
     files = {f"images/{id}": file for id, file in probe.images("images").items()}
     masks = probe.images("masks")
     by_name = {file.relative_to(probe.root).as_posix(): id for id, file in files.items()}
@@ -78,14 +78,14 @@ def read(probe: Probe) -> Dataset:
             id,
             files[id],
             mask,
-            boxes=as_boxes(found.boxes),
+            boxes=as_boxes(found.boxes) if labelled else None,
             track_ids=found.track_ids(),
             sequence=None if entry.get("sequence") is None else str(entry["sequence"]),
             frame=frame if isinstance(frame, int) else None,
             source=entry["source"] if entry.get("source") in ("real", "synthetic") else "real",
             scene=entry["scene"] if isinstance(entry.get("scene"), str) else None,
             splits=splits.get(id, {}),
-            attributes={**known, "targets": tuple(found.attributes)},
+            attributes={**known, **found.known()} if labelled else known,
         )
         check_declared_size(builder, entry, path, f"$.images[{k}]")
     for id in sorted(set(files) - seen):
@@ -94,4 +94,7 @@ def read(probe: Probe) -> Dataset:
         builder.find("error", "image-missing", "a mask without image", mask)
     schemes = sorted({scheme for record in builder.records for scheme in record.splits})
     default = schemes[0] if len(schemes) == 1 else None
+    info = coco.get("info")
+    if isinstance(info, dict) and info.get("default_scheme") in schemes:
+        default = info["default_scheme"]
     return Dataset(probe.root, NAME, tuple(builder.records), default, tuple(builder.findings), unions)

@@ -23,6 +23,8 @@ H and W are multiples of 16.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -132,7 +134,7 @@ class DNANet(nn.Module):
 
         def node(level: int, channels: int) -> nn.Sequential:
             sizes = [channels] + [f[level]] * count[level]
-            return nn.Sequential(*(Block(a, b, residual) for a, b in zip(sizes, sizes[1:], strict=False)))
+            return nn.Sequential(*(Block(a, b, residual) for a, b in pairwise(sizes)))
 
         self.nodes = nn.ModuleDict()
         for column in range(5):

@@ -153,7 +153,7 @@ class SD2Net(nn.Module):
     Parameters
     ----------
     base
-        Base width c: 4, 8 (default), 16 or 32 in the paper; any whole number of at least 2.
+        Base width c: 4, 8 (default), 16 or 32 in the paper; any whole number of at least 3.
     padding
         Of SD2M's differences: ``zeros`` (published) or ``reflect``.
     head_bias
@@ -166,8 +166,8 @@ class SD2Net(nn.Module):
 
     def __init__(self, base: int = 8, padding: str = "zeros", head_bias: float | None = None) -> None:
         super().__init__()
-        if not isinstance(base, int) or isinstance(base, bool) or base < 2:
-            raise ValueError(f"base is a whole number of at least 2, got {base!r}")
+        if not isinstance(base, int) or isinstance(base, bool) or base < 3:
+            raise ValueError(f"base is a whole number of at least 3, got {base!r}")
         c = base
         widths = (2 * c, 2 * c, 4 * c, 8 * c)
         self.coarse = RSU7(1, c, 2 * c)

@@ -10,6 +10,8 @@ Sides are multiples of 2 ** ``levels`` (16).
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,9 +47,7 @@ class UNet(nn.Module):
         self.encoder = nn.ModuleList(
             [double(a, b) for a, b in zip([in_channels, *widths], widths, strict=False)]
         )
-        self.up = nn.ModuleList(
-            [nn.ConvTranspose2d(b, a, 2, 2) for a, b in zip(widths, widths[1:], strict=False)]
-        )
+        self.up = nn.ModuleList([nn.ConvTranspose2d(b, a, 2, 2) for a, b in pairwise(widths)])
         self.decoder = nn.ModuleList([double(2 * a, a) for a in widths[:-1]])
         self.head = nn.Conv2d(base, 1, 1)
 
