@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .cli_score import bench, evaluate, predict
+from .cli_score import bench, compare, embed, evaluate, predict
 from .cli_train import fit, sweep
 
 
@@ -23,5 +23,5 @@ def cli() -> None:
     """
 
 
-for command in (fit, sweep, evaluate, predict, bench):
+for command in (fit, sweep, evaluate, compare, predict, embed, bench):
     cli.add_command(command)
