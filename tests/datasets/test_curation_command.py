@@ -22,7 +22,9 @@ from irstkit.datasets.curation.pixels import move
 def predicted(tmp_path):
     """``predicted(root, drop=..., shift=...)``: a prediction file made from the labels themselves."""
 
-    def make(root: Path, name: str = "p.json", *, shift: int = 1, lost: str = "", extra: str = "", images=None) -> Path:
+    def make(
+        root: Path, name: str = "p.json", *, shift: int = 1, lost: str = "", extra: str = "", images=None
+    ) -> Path:
         coco = new_coco()
         for record in open_dataset(root):
             if images is not None and record.id not in images:
@@ -55,7 +57,9 @@ def test_predictions_are_matched_and_lead_to_views(fo, make_pairs, predicted, ir
         missed = dataset.match({"record_id": "000001"}).first()
         assert sorted(d["match"] for d in missed["ground_truth"].detections) == ["hit", "miss"]
         alarm = dataset.load_saved_view("missing labels?")
-        assert [(p["predictions"].confidence, p["predictions"]["match"]) for p in alarm] == [(0.7, "false_alarm")]
+        assert [(p["predictions"].confidence, p["predictions"]["match"]) for p in alarm] == [
+            (0.7, "false_alarm")
+        ]
         assert [p.sample_id for p in dataset.load_saved_view("misses")] == [missed.id]
         worst = dataset.load_saved_view("worst labels first")
         assert {s["record_id"] for s in worst[:2]} == {"000001", "000002"}
@@ -78,7 +82,9 @@ def test_images_without_predictions_have_no_misses(fo, make_pairs, predicted, ir
     root = make_pairs(3)
     file = predicted(root, images={"000000"})
     try:
-        assert irstkit("data", "curate", root, "--name", "p", "--predictions", file, "--no-app").exit_code == 0
+        assert (
+            irstkit("data", "curate", root, "--name", "p", "--predictions", file, "--no-app").exit_code == 0
+        )
         dataset = fo.load_dataset("p")
         assert dataset.values("ground_truth.detections.match") == [["hit"], [None, None], [None]]
     finally:
@@ -90,7 +96,9 @@ def test_embeddings_give_neighbours_and_a_map(fo, make_pairs, irstkit, tmp_path)
     values = np.eye(4, 3, dtype=np.float32)
     np.savez(tmp_path / "e.npz", ids=np.array([f"00000{k}" for k in range(4)]), embeddings=values)
     try:
-        result = irstkit("data", "curate", root, "--name", "e", "--embeddings", tmp_path / "e.npz", "--no-app")
+        result = irstkit(
+            "data", "curate", root, "--name", "e", "--embeddings", tmp_path / "e.npz", "--no-app"
+        )
         assert result.exit_code == 0, result.stderr
         dataset = fo.load_dataset("e")
         assert dataset.list_brain_runs() == ["map", "similar"]
@@ -117,7 +125,9 @@ def test_predictions_that_cannot_be_used(fo, make_pairs, irstkit, tmp_path, text
     root = make_pairs(1)
     (tmp_path / "p.json").write_text(text)
     try:
-        result = irstkit("data", "curate", root, "--name", "bad", "--predictions", tmp_path / "p.json", "--no-app")
+        result = irstkit(
+            "data", "curate", root, "--name", "bad", "--predictions", tmp_path / "p.json", "--no-app"
+        )
         assert result.exit_code == 1
         assert "p.json" in result.stderr
         assert message in result.stderr

@@ -33,7 +33,9 @@ def test_matching_is_as_large_and_then_as_near_as_can_be(a, b):
     best = (0, 0.0)
     small, large, swapped = (a, b, False) if len(a) <= len(b) else (b, a, True)
     for chosen in itertools.permutations(range(len(large)), len(small)):
-        near = [d for k, j in enumerate(chosen) if (d := float(np.hypot(*np.subtract(small[k], large[j])))) < 3]
+        near = [
+            d for k, j in enumerate(chosen) if (d := float(np.hypot(*np.subtract(small[k], large[j])))) < 3
+        ]
         best = max(best, (len(near), -sum(near)))
     assert len({k for k, _ in found}) == len({j for _, j in found}) == len(found)
     distances = [float(np.hypot(*np.subtract(a[k], b[j]))) for k, j in found]
@@ -168,7 +170,9 @@ def test_following_a_target_along_a_sequence_until_it_is_gone():
             image[20 + 2 * k : 24 + 2 * k, 10 + 5 * k : 14 + 5 * k] += 60
         frames.append(image.astype(np.uint8))
     found = list(pixels.follow(frames[0], (10, 20, 14, 24), frames[1:]))
-    assert [box for box, _ in found[:4]] == [(10 + 5 * k, 20 + 2 * k, 14 + 5 * k, 24 + 2 * k) for k in range(1, 5)]
+    assert [box for box, _ in found[:4]] == [
+        (10 + 5 * k, 20 + 2 * k, 14 + 5 * k, 24 + 2 * k) for k in range(1, 5)
+    ]
     assert len(found) == 4
 
 
@@ -186,7 +190,13 @@ def block(number: int, x: int, y: int, side: int = 3, **extra) -> dict:
 
 
 def test_a_difference_says_what_was_added_moved_and_deleted():
-    a = coco(block(1, 1, 1), block(2, 6, 1), block(3, 12, 1), block(4, 1, 6), block(5, 6, 6, attributes={"kind": "spot"}))
+    a = coco(
+        block(1, 1, 1),
+        block(2, 6, 1),
+        block(3, 12, 1),
+        block(4, 1, 6),
+        block(5, 6, 6, attributes={"kind": "spot"}),
+    )
     b = coco(
         block(1, 1, 1), block(2, 7, 1), block(9, 12, 2, side=4), block(6, 16, 6), block(5, 6, 6, attributes={"kind": "point"})
     )  # fmt: skip
@@ -219,7 +229,10 @@ def test_images_in_one_file_only_are_named():
         (lambda d: d["annotations"][0].update(image_id=77), "not listed"),
         (lambda d: d["annotations"][0].update(image_id=None), "no image_id"),
         (lambda d: d["annotations"][0].update(bbox=[1, 2]), "not a label"),
-        (lambda d: d["annotations"][0].update(segmentation={"size": [1, 1], "counts": "x"}), "RLE is of size"),
+        (
+            lambda d: d["annotations"][0].update(segmentation={"size": [1, 1], "counts": "x"}),
+            "RLE is of size",
+        ),
     ],
 )
 def test_documents_that_cannot_be_compared(change, match):
@@ -288,7 +301,7 @@ def test_embeddings_that_are_not_ones(tmp_path):
         with pytest.raises(IrstkitError, match=match):
             read_embeddings(path)
     path.write_bytes(b"not a zip")
-    with pytest.raises(IrstkitError, match="not an .npz"):
+    with pytest.raises(IrstkitError, match=r"not an \.npz"):
         read_embeddings(path)
 
 
