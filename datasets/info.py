@@ -27,7 +27,7 @@ class Look:
 
     ``boxes`` (N, 4) half-open xyxy and ``areas`` (N,) pixels (w*h where only boxes are known) of its targets,
     None where there is neither mask nor box; ``gray_mask`` is None, or the number of targets that > 0 and
-    > 127 give.
+    > 127 give. ``image`` and ``mask`` are kept where they are asked for.
     """
 
     channels: int = 0
@@ -35,11 +35,16 @@ class Look:
     boxes: Boxes | None = None
     areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
     gray_mask: tuple[int, int] | None = None
+    image: np.ndarray | None = None
+    mask: np.ndarray | None = None
     findings: list[Finding] = field(default_factory=list)
 
 
-def look(record: Record, root: os.PathLike | str = "") -> Look:
-    """Decode a record's image and mask; whatever cannot be read becomes a finding, nothing is raised."""
+def look(record: Record, root: os.PathLike | str = "", *, keep: bool = False) -> Look:
+    """Decode a record's image and mask; whatever cannot be read becomes a finding, nothing is raised.
+
+    ``keep`` leaves the decoded gray image and the boolean mask in the result.
+    """
     out = Look()
 
     def wrong(kind: str, error: IrstkitError) -> None:
@@ -51,6 +56,7 @@ def look(record: Record, root: os.PathLike | str = "") -> Look:
         try:
             decoded = decode_image(record.image)
             out.channels, out.gray_equal = decoded.channels, decoded.gray_equal
+            out.image = decoded.gray if keep else None
         except IrstkitError as error:
             wrong("image-unreadable", error)
     if record.mask is not None:
@@ -66,6 +72,7 @@ def look(record: Record, root: os.PathLike | str = "") -> Look:
                 out.gray_mask = (len(loose), len(strict))
             if values.shape == record.size or "mask_size" in record.attributes:
                 mask = binarise(values) if values.shape == record.size else record.read_mask()
+                out.mask = mask if keep else None
                 _, stats = label_mask(mask)
                 out.boxes = stats[:, :4].astype(float)
                 out.boxes[:, 2:] += out.boxes[:, :2]
@@ -115,9 +122,12 @@ def look_all(dataset: Dataset, records: Sequence[Record] | None = None) -> list[
         )
 
 
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """Everything ``irstkit data info`` tells, as plain values for JSON."""
-    looks = look_all(dataset)
+def describe(dataset: Dataset, looks: Sequence[Look] | None = None) -> dict[str, Any]:
+    """Everything ``irstkit data info`` tells, as plain values for JSON.
+
+    ``looks``: what was found in each record's files, where that is known already.
+    """
+    looks = look_all(dataset) if looks is None else looks
     told = {(f.record, f.kind) for f in dataset.findings}
     findings = [*dataset.findings]
     findings += [f for one in looks for f in one.findings if (f.record, f.kind) not in told]

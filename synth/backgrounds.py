@@ -19,6 +19,7 @@ from ..annotate.errors import IrstkitError
 from ..annotate.files import GrayImage, pixel_hash
 from ..datasets.readers import open_dataset
 from ..datasets.records import Dataset, Record
+from .regions import outline
 
 PROCEDURAL = "procedural"
 ID_LENGTH = 16
@@ -30,7 +31,8 @@ class Background:
     """One background in the store.
 
     ``id`` hashes the source, ``used`` the pixels that are drawn from (targets removed); ``group`` is the
-    smallest id among its near twins; ``offset`` counts pixels into the store's file.
+    smallest id among its near twins; ``offset`` counts bytes into the store's file; ``outline`` is the
+    skyline (regions.py).
     """
 
     id: str
@@ -42,6 +44,7 @@ class Background:
     depth: int
     offset: int
     removed: int = 0
+    outline: tuple[float, ...] | None = None
 
 
 @dataclass
@@ -53,9 +56,17 @@ class Store:
     left_out: dict[str, int] = field(default_factory=dict)
 
     def read(self, item: Background) -> NDArray:
-        """The (H, W) uint8 or uint16 pixels, memory-mapped."""
-        kind = np.dtype("<u2" if item.depth == 16 else "u1")
-        return np.memmap(self.path, kind, "r", item.offset, item.size)
+        """The (H, W) uint8 or uint16 pixels, memory-mapped; the file is opened once a process."""
+        flat = self.__dict__.get("_flat")
+        if flat is None:
+            flat = np.asarray(np.memmap(self.path, np.uint8, "r"))
+            self.__dict__["_flat"] = flat
+        wide = 2 if item.depth == 16 else 1
+        part = flat[item.offset : item.offset + item.size[0] * item.size[1] * wide]
+        return part.view("<u2" if wide == 2 else "u1").reshape(item.size)
+
+    def __getstate__(self) -> dict:
+        return {k: v for k, v in self.__dict__.items() if k != "_flat"}
 
 
 @dataclass(frozen=True)
@@ -150,16 +161,18 @@ def gather(
             stream.seek(offset)
             depth = 16 if clean.dtype == np.uint16 else 8
             stream.write(np.ascontiguousarray(clean).astype("<u2" if depth == 16 else "u1").tobytes())
+            scene = _scene(data, record, scenes)
             item = Background(
                 identity,
                 pixel_hash(clean)[:ID_LENGTH],
                 f"{data.root.resolve().name}/{record.id}",
                 identity,
-                _scene(data, record, scenes),
+                scene,
                 (clean.shape[0], clean.shape[1]),
                 depth,
                 offset,
                 removed,
+                outline(clean, scene),
             )
             found[identity] = item, vector
             offset += clean.nbytes

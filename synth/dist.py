@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from itertools import accumulate
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
@@ -79,7 +80,7 @@ class Distribution(BaseModel):
         return min(numbers), max(numbers)
 
 
-def choose(weights: dict[str, float], u: float) -> str:
+def choose(weights: Mapping[Any, float], u: float) -> str:
     """A key of ``weights`` with probability proportional to its weight, in the order written."""
     total = sum(weights.values())
     run = 0.0

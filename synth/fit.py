@@ -68,8 +68,12 @@ def _quantiles(values: Sequence[float], digits: int, points: int = 41) -> dict[s
     return {"quantiles": [round(float(v), digits) for v in numbers]}
 
 
-def table(rows: Sequence[Measured], scene: str, *, min_scr: float = 0.3) -> dict[str, Any]:
-    """One scene's table. SCR below ``min_scr`` cannot be told from nothing and is raised to it."""
+MIN_SCR = 0.3
+ENOUGH = 20
+
+
+def table(rows: Sequence[Measured], scene: str) -> dict[str, Any]:
+    """One scene's table. SCR below 0.3 cannot be told from nothing and is raised to it."""
     counts: dict[int, float] = {}
     for row in rows:
         counts[row.count] = counts.get(row.count, 0.0) + 1.0 / row.count
@@ -77,29 +81,33 @@ def table(rows: Sequence[Measured], scene: str, *, min_scr: float = 0.3) -> dict
     return {
         "count": {"values": order, "weights": [round(counts[k]) for k in order]},
         "area": _quantiles([r.area for r in rows], 0),
-        "scr": _quantiles([max(r.scr, min_scr) for r in rows if r.scr is not None], 3),
+        "scr": _quantiles([max(r.scr, MIN_SCR) for r in rows if r.scr is not None], 3),
         "height": _quantiles([r.height for r in rows], 3, 21),
         "silhouettes": SILHOUETTE_WEIGHTS[scene],
     }
 
 
 def fit(rows: Sequence[Measured], name: str, description: str, *, ring: int = 10) -> dict[str, Any]:
-    """A preset in plain values from measured targets; scenes with fewer than 20 targets share ``all``.
+    """A preset in plain values from measured targets.
+
+    Scenes with fewer than 20 targets have the numbers of all targets, with their own silhouettes.
 
     Raises
     ------
     IrstkitError
         When there are fewer than 20 targets in all.
     """
-    if len(rows) < 20:
+    if len(rows) < ENOUGH:
         raise IrstkitError(
-            f"{len(rows)} targets are too few to fit a preset to", hint="at least 20 are needed"
+            f"{len(rows)} targets are too few to fit a preset to", hint=f"at least {ENOUGH} are needed"
         )
     scenes = sorted({r.scene for r in rows if r.scene})
-    by_scene = {s: [r for r in rows if r.scene == s] for s in scenes}
-    images = {s: sum(1.0 / r.count for r in part) for s, part in by_scene.items()}
+    by_scene = {s: [r for r in rows if r.scene == s] for s in SILHOUETTE_WEIGHTS}
+    images = {s: sum(1.0 / r.count for r in by_scene[s]) for s in scenes}
     tables = {"all": table(rows, "all")}
-    tables.update({s: table(part, s) for s, part in by_scene.items() if len(part) >= 20})
+    for scene, part in by_scene.items():
+        if scene != "all":
+            tables[scene] = table(part if len(part) >= ENOUGH else rows, scene)
     differences = np.abs([r.difference for r in rows])
     low, high = np.quantile(differences, (0.01, 0.995))
     out: dict[str, Any] = {"name": name, "description": description}
@@ -107,9 +115,11 @@ def fit(rows: Sequence[Measured], name: str, description: str, *, ring: int = 10
         out["scene_mix"] = {s: round(images[s]) for s in scenes}
     out["scenes"] = tables
     out["kinds"] = [
-        {"up_to": 9, "point": 1.0}, {"up_to": 20, "spot": 1.0}, {"up_to": 45, "spot": 0.75, "extended": 0.25},
+        {"up_to": 9, "point": 1.0},
+        {"up_to": 20, "spot": 1.0},
+        {"up_to": 45, "spot": 0.75, "extended": 0.25},
         {"extended": 1.0},
-    ]  # fmt: skip
+    ]
     out["contrast"] = {
         "ring": ring,
         "limits": [round(float(low), 4), round(min(float(high), 0.95), 4)],

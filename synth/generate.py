@@ -18,8 +18,9 @@ from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError
 from ..annotate.files import write_atomic
 from .backgrounds import PROCEDURAL, Source, gather, read_scenes
-from .compose import Recipe, make_image
+from .compose import make_image
 from .preset import Preset, load_preset
+from .recipe import Recipe
 from .writer import FLAT_LIMIT, PART, merge, part_path, read_part, unmerge, write_image, write_part
 
 CHUNK = 20
@@ -274,6 +275,8 @@ def _run(root: Path, recipe: Recipe, count: int, workers: int) -> None:
         if read_part(root, part, count) is None:
             part_path(root, part).unlink(missing_ok=True)
             missing.append(part)
+    for left in (f for folder in ("images", "masks") for f in (root / folder).rglob(".*.png")):
+        left.unlink()  # what a killed run was writing
     todo = [(part * PART, min((part + 1) * PART, count)) for part in missing]
     total = sum(stop - start for start, stop in todo)
     if total < count:

@@ -55,6 +55,13 @@ class SceneTable(_Part):
         return value
 
 
+def _share(value: Distribution) -> Distribution:
+    low, high = value.bounds()
+    if low <= 0 or high > 0.999:
+        raise ValueError(f"must lie in (0, 0.999], runs from {low} to {high}")
+    return value
+
+
 class KindRule(_Part):
     """Weights of the kinds for targets of at most ``up_to`` pixels (the last rule has no limit)."""
 
@@ -73,36 +80,36 @@ class KindRule(_Part):
 class Contrast(_Part):
     """SCR and what else decides how bright a target is. Levels are fractions of the full range."""
 
-    ring: int = Field(10, ge=1, le=100, description="pixels around the tight box")
-    limits: tuple[Finite, Finite] = Field((0.02, 0.9), description="wanted mean(T) - mean(B)")
+    ring: int = Field(default=10, ge=1, le=100, description="pixels around the tight box")
+    limits: tuple[Finite, Finite] = Field(default=(0.02, 0.9), description="wanted mean(T) - mean(B)")
     wanted: Distribution | None = Field(
-        None, description="among the places tried, the nearest to this one wins"
+        default=None, description="among the places tried, the nearest to this one wins"
     )
-    dark: float = Field(0.0, ge=0, le=1, description="share of dark targets")
+    dark: float = Field(default=0.0, ge=0, le=1, description="share of dark targets")
 
 
 class MaskPolicy(_Part):
     """Where the mask is cut: ``core`` before the blur, ``half`` of the blurred maximum, ``energy`` share."""
 
     policy: Literal["core", "half", "energy"] = "core"
-    level: float = Field(0.5, gt=0, lt=1, description="half: share of the maximum")
+    level: float = Field(default=0.5, gt=0, lt=1, description="half: share of the maximum")
     energy: Distribution = Distribution(value=0.7)
 
     @field_validator("energy")
     @classmethod
-    def _share(cls, value: Distribution) -> Distribution:
-        low, high = value.bounds()
-        if low <= 0 or high > 0.999:
-            raise ValueError(f"must lie in (0, 0.999], runs from {low} to {high}")
-        return value
+    def _energy(cls, value: Distribution) -> Distribution:
+        return _share(value)
 
 
 class Point(_Part):
     """Point targets: a Gaussian PSF integrated over each pixel."""
 
     sigma: Distribution = Distribution(uniform=(0.6, 0.9))
-    anisotropy: Distribution = Field(Distribution(value=1.0), description="larger over smaller sigma")
-    phase: float = Field(0.5, ge=0, le=0.5, description="sub-pixel offsets run from -phase to phase")
+    energy: Distribution | None = Field(
+        default=None, description="share of the energy inside the core; decides sigma where given"
+    )
+    anisotropy: Distribution = Field(default=Distribution(value=1.0), description="larger over smaller sigma")
+    phase: float = Field(default=0.5, ge=0, le=0.5, description="sub-pixel offsets run from -phase to phase")
 
     @field_validator("sigma")
     @classmethod
@@ -111,6 +118,11 @@ class Point(_Part):
         if low < 0.1 or high > 5:
             raise ValueError(f"must lie in [0.1, 5] pixels, runs from {low} to {high}")
         return value
+
+    @field_validator("energy")
+    @classmethod
+    def _energy(cls, value: Distribution | None) -> Distribution | None:
+        return None if value is None else _share(value)
 
     @field_validator("anisotropy")
     @classmethod
@@ -137,23 +149,28 @@ class Spot(_Part):
 class Extended(_Part):
     """Extended targets: silhouettes."""
 
-    hot_spots: float = Field(0.5, ge=0, le=1, description="share of targets that show engines or exhausts")
-    shading: float = Field(0.15, ge=0, le=1, description="deviation of the body's own texture")
+    hot_spots: float = Field(
+        default=0.5, ge=0, le=1, description="share of targets that show engines or exhausts"
+    )
+    shading: float = Field(default=0.15, ge=0, le=1, description="deviation of the body's own texture")
 
 
 class Placement(_Part):
     """Where targets go."""
 
-    crowded: bool = Field(False, description="allow targets in each other's rings, touching ones too")
-    candidates: int = Field(6, ge=1, le=64, description="places compared at one height")
-    rounds: int = Field(30, ge=1, le=200, description="heights tried before a target is marked")
+    crowded: bool = Field(default=False, description="allow targets in each other's rings, touching ones too")
+    candidates: int = Field(default=6, ge=1, le=64, description="places compared at one height")
+    regions: bool = Field(
+        default=True, description="ships on water, vehicles on land, aircraft before the sky"
+    )
+    rounds: int = Field(default=30, ge=1, le=200, description="heights tried before a target is marked")
 
 
 class Background(_Part):
     """How a crop is taken."""
 
-    scale: tuple[Finite, Finite] = Field((1.0, 1.0), description="output pixels a source pixel")
-    flip: bool = Field(True, description="mirror left and right")
+    scale: tuple[Finite, Finite] = Field(default=(1.0, 1.0), description="output pixels a source pixel")
+    flip: bool = Field(default=True, description="mirror left and right")
 
     @field_validator("scale")
     @classmethod
@@ -166,26 +183,36 @@ class Background(_Part):
 class Gate(_Part):
     """The quality gate in place of the paper's removal by hand. Levels are fractions of the full range."""
 
-    min_deviation: float = Field(0.004, ge=0, description="deviation of the whole crop: flatter ones go")
-    max_saturated: float = Field(0.25, ge=0, le=1, description="share of the crop's pixels at the top")
-    max_blank: float = Field(0.4, ge=0, le=1, description="share of the crop's pixels at 0")
-    min_step: float = Field(0.008, ge=0, description="brightest added step of a target")
-    tries: int = Field(8, ge=1, le=100, description="crops tried before the last one is taken and marked")
+    min_deviation: float = Field(
+        default=0.004, ge=0, description="deviation of the whole crop: flatter ones go"
+    )
+    max_saturated: float = Field(
+        default=0.25, ge=0, le=1, description="share of the crop's pixels at the top"
+    )
+    max_blank: float = Field(default=0.4, ge=0, le=1, description="share of the crop's pixels at 0")
+    min_step: float = Field(default=0.008, ge=0, description="brightest added step of a target")
+    tries: int = Field(
+        default=8, ge=1, le=100, description="crops tried before the last one is taken and marked"
+    )
 
 
 class Sensor(_Part):
     """The camera; everything is off at its default. Levels are gray levels of 8 bit unless said otherwise."""
 
-    motion_blur: Distribution = Field(Distribution(value=0.0), description="length in pixels, targets only")
-    shot: float = Field(
-        0.0, ge=0, le=10, description="gray levels an electron: noise deviation sqrt(shot * signal)"
+    motion_blur: Distribution = Field(
+        default=Distribution(value=0.0), description="length in pixels, targets only"
     )
-    read: float = Field(0.0, ge=0, le=50, description="deviation of the read noise")
-    fixed_gain: float = Field(0.0, ge=0, le=0.5, description="deviation of the pixels' gain (PRNU)")
-    fixed_offset: float = Field(0.0, ge=0, le=50, description="deviation of the pixels' offset (DSNU)")
-    row: float = Field(0.0, ge=0, le=50, description="deviation of the rows' offset")
-    column: float = Field(0.0, ge=0, le=50, description="deviation of the columns' offset")
-    dead: float = Field(0.0, ge=0, le=0.1, description="share of dead pixels")
+    shot: float = Field(
+        default=0.0, ge=0, le=10, description="gray levels an electron: noise deviation sqrt(shot * signal)"
+    )
+    read: float = Field(default=0.0, ge=0, le=50, description="deviation of the read noise")
+    fixed_gain: float = Field(default=0.0, ge=0, le=0.5, description="deviation of the pixels' gain (PRNU)")
+    fixed_offset: float = Field(
+        default=0.0, ge=0, le=50, description="deviation of the pixels' offset (DSNU)"
+    )
+    row: float = Field(default=0.0, ge=0, le=50, description="deviation of the rows' offset")
+    column: float = Field(default=0.0, ge=0, le=50, description="deviation of the columns' offset")
+    dead: float = Field(default=0.0, ge=0, le=0.1, description="share of dead pixels")
     gain: Distribution = Distribution(value=1.0)
     offset: Distribution = Distribution(value=0.0)
 
@@ -205,14 +232,15 @@ class Preset(_Part):
     name: str
     description: str = ""
     scene_mix: dict[Scene, Finite] | None = Field(
-        None, description="shares of the scenes; none: as the backgrounds come"
+        default=None, description="shares of the scenes; none: as the backgrounds come"
     )
     scenes: dict[Literal["all", "city", "cloud", "field", "sea", "highlight"], SceneTable]
     kinds: tuple[KindRule, ...]
     contrast: Contrast = Contrast()
     mask: MaskPolicy = MaskPolicy()
     blur: Distribution = Field(
-        Distribution(values=(0.2, 0.5, 1.0)), description="sigma of the 5x5 Gaussian blur of the patch"
+        default=Distribution(values=(0.2, 0.5, 1.0)),
+        description="sigma of the 5x5 Gaussian blur of the patch",
     )
     point: Point = Point()
     spot: Spot = Spot()

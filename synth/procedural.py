@@ -9,12 +9,13 @@ gain.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float64]
+Field = NDArray[Any]  # float64
 Scene = tuple[Field, float | None]
 """Brightness in about [0, 1], and the horizon's row over the height (None: there is none)."""
 
@@ -276,10 +277,10 @@ def _roofs(size: int, rng: np.random.Generator) -> Field:
                     layer[max(vy, 0) : max(vy + 3, 0), max(vx, 0) : max(vx + 3, 0)] += 0.4
     turn = cv2.getRotationMatrix2D((big / 2, big / 2), float(rng.uniform(-40, 40)), 1.0)
     cut = (big - size) // 2
-    layer, cover = (
+    roofs, built = (
         cv2.warpAffine(a, turn, (big, big))[cut : cut + size, cut : cut + size] for a in (layer, cover)
     )
-    return canvas * (1 - cover) + layer * cover + 0.03 * fractal(size, rng, cells=20, fall=0.8)
+    return canvas * (1 - built) + roofs * built + 0.03 * fractal(size, rng, cells=20, fall=0.8)
 
 
 def highlight(size: int, rng: np.random.Generator) -> Scene:

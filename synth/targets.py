@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, cos, pi, radians, sin, sqrt
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.special import ndtr
 
 from .silhouettes import VIEWS, View
 
-Values = NDArray[np.float64]
+Values = NDArray[Any]  # float64
 Mask = NDArray[np.bool_]
 
 _FINE = 8  # sub-pixels a pixel side of an extended target's raster

@@ -11,7 +11,9 @@ from ..annotate.coco import CATEGORY
 from ..annotate.errors import IrstkitError
 from ..annotate.files import atomic_path, encode_png, pixel_hash, read_json, write_atomic, write_json
 from ..annotate.rle import encode_instance
-from .compose import Made, Recipe, Target
+from .compose import Made
+from .placement import Target
+from .recipe import Recipe
 
 PART = 1000
 FLAT_LIMIT = 10_000

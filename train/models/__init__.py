@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MODELS: dict[str, str] = {
     "sd2net": "irstkit.train.models.sd2net:SD2Net",
+    "std2net": "irstkit.train.models.std2net:STD2Net",
+    "dfar": "irstkit.train.models.dfar:DFAR",
+    "eflnet": "irstkit.train.models.eflnet:EFLNet",
 }
 """``{name: "module:callable"}``. Other packages add theirs under the entry-point group ``irstkit.models``."""
 
