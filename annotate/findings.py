@@ -52,7 +52,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "missing-label": ("warning", "frames without a label line are taken for target-free"),
     # segmentation
     "segmentation-missing": ("warning", "box metrics work; masks cannot be made"),
-    "segmentation-empty": ("error", "pycocotools raises on it when masks are asked for"),
+    "segmentation-empty": ("warning", "box metrics work; pycocotools raises when masks are asked for"),
     "segmentation-type": ("error", "neither RLE nor polygons: masks cannot be made"),
     "polygon-short": ("error", "under 3 points: pycocotools raises, and takes 4 numbers for a box"),
     "polygon-odd": ("error", "an odd number of coordinates"),
@@ -61,7 +61,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "rle-damaged": ("error", "the runs cannot be decoded; pycocotools may crash on them"),
     "rle-size": ("error", "the RLE is of another size than its image: pixels land elsewhere"),
     "rle-empty": ("error", "a mask without pixel can never be matched"),
-    "box-against-mask": ("error", "the box is not that of the pixels: box and mask metrics disagree"),
+    "box-against-mask": ("warning", "the box is not that of the pixels: box and mask metrics disagree"),
     "area-missing": ("warning", "COCO's size ranges need it: pycocotools stops without"),
     "area-against-mask": ("warning", "COCO sorts targets into size ranges by this number"),
     "area-negative": ("error", "the target falls in no size range and is ignored"),
@@ -85,6 +85,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "mask-empty": ("info", "a mask without target: only false alarms can happen in it"),
     "mask-binary-0-1": ("info", "0 and 1 instead of 0 and 255: > 127 would see nothing (irstkit reads them)"),
     "mask-size": ("error", "mask and image differ in size: pixels cannot be compared"),
+    "pieces": ("info", "one target in several pieces: component-based metrics count each piece"),
     "eflnet-holes": (
         "info",
         "the convention 'eflnet' gives holes boxes of their own, which no detector finds",

@@ -10,6 +10,7 @@ import runpy
 from pathlib import Path
 
 import numpy as np
+
 from irstkit.train.metrics import Settings, evaluate_image
 from irstkit.train.metrics_match import near_pairs
 

@@ -18,9 +18,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import cv2
 import numpy as np
+from skimage import measure
+
 from irstkit.train.metrics import SegmentationMeter, Settings, evaluate_image
 from irstkit.train.metrics_roc import target_roc
-from skimage import measure
 
 cv2.setNumThreads(1)
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
+from .cli_audit import audit
 from .cli_make import export, import_, merge, split, tile
+from .curation.cli import curate, diff, pull
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,5 +67,5 @@ def _fail(message: str) -> Any:
     raise IrstkitError(message)
 
 
-for command in (import_, merge, split, export, tile):
+for command in (import_, merge, split, export, tile, audit, curate, pull, diff):
     cli.add_command(command)

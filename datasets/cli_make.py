@@ -202,6 +202,8 @@ def split(
     from .splits import parts_of
     from .write import write_list
 
+    _name(scheme, "scheme")
+    shares = _shares(parts)
     dataset = open_dataset(path)
     if scenes is not None:
         dataset = with_scenes(dataset, scenes)
@@ -211,11 +213,11 @@ def split(
         if not any(r.scene for r in records):
             raise click.UsageError("no scene is known here: name a table with --scenes")
         strata = [r.scene or "unknown" for r in records]
-    chosen = parts_of(records, _shares(parts), seed=seed, by=by, strata=strata)
+    chosen = parts_of(records, shares, seed=seed, by=by, strata=strata)
     lists: dict[str, list[str]] = {}
     for record, part in zip(records, chosen, strict=True):
         lists.setdefault(part, []).append(record.id)
-    target = (out or dataset.root / "splits") / _name(scheme, "scheme")
+    target = (out or dataset.root / "splits") / scheme
     with atomic_folder(target, overwrite=overwrite) as folder:
         for part, ids in lists.items():
             write_list(folder / f"{part}.txt", ids)

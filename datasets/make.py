@@ -40,6 +40,10 @@ def item_of(
     )
 
 
+def _info(command: str, **known: Any) -> dict[str, Any]:
+    return {"made_by": f"irstkit data {command}", **{k: v for k, v in known.items() if v is not None}}
+
+
 def import_dataset(dataset: Dataset, out: str | Path, *, overwrite: bool = False) -> Written:
     """Write any data set in irstkit's layout: names, lists, boxes, tracks and attributes kept."""
     dataset.require_clean()
@@ -48,7 +52,7 @@ def import_dataset(dataset: Dataset, out: str | Path, *, overwrite: bool = False
         dataset.records,
         item_of,
         total=len(dataset),
-        info={"made_by": "irstkit data import", "layout": dataset.layout, "labelled": True},
+        info=_info("import", layout=dataset.layout, default_scheme=dataset.default_scheme),
         overwrite=overwrite,
     )
 
@@ -96,10 +100,11 @@ def merge_datasets(
             splits["merged"] = splits[dataset.default_scheme]
         return item_of(record, prefix=f"{name}/", splits=splits, set=name)
 
-    info = {
-        "made_by": "irstkit data merge",
-        "sets": {n: {"layout": d.layout, "images": len(d)} for n, d in zip(called, datasets, strict=True)},
-    }
+    info = _info(
+        "merge",
+        sets={n: {"layout": d.layout, "images": len(d)} for n, d in zip(called, datasets, strict=True)},
+        default_scheme="merged" if any(d.default_scheme for d in datasets) else None,
+    )
     return write_dataset(out, rows, make, total=len(rows), info=info, overwrite=overwrite)
 
 
@@ -223,11 +228,11 @@ def tile_dataset(
             extra=extra,
         )
 
-    info = {
-        "made_by": "irstkit data tile",
-        "tile": {"height": side[0], "width": side[1], "overlap": overlap, "empty": keep_empty},
-        "labelled": True,
-    }
+    info = _info(
+        "tile",
+        tile={"height": side[0], "width": side[1], "overlap": overlap, "empty": keep_empty},
+        default_scheme=dataset.default_scheme,
+    )
     return write_dataset(out, jobs, make, total=len(jobs), info=info, overwrite=overwrite)
 
 

@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from ..annotate.errors import IrstkitError
 from ..annotate.masks import Instance, mask_to_instances
+from ..annotate.polygons import polygons_to_instance
 from ..annotate.rle import rle_to_instance
 from .records import Record
 
@@ -77,37 +76,25 @@ def _from_annotation(record: Record, annotation: dict[str, Any]) -> Target | Non
 
 
 def _instance(record: Record, segmentation: Any) -> Instance | None:
-    height, width = record.size
     where = f"annotation of {record.id}"
     if isinstance(segmentation, dict):
         try:
             instance = rle_to_instance(segmentation)
         except ValueError as error:
             raise IrstkitError(str(error), path=record.image, where=where) from error
-        if list(segmentation["size"]) != [height, width]:
-            text = f"the RLE is of an image of {segmentation['size']}, this one is [{height}, {width}]"
+        if tuple(segmentation["size"]) != record.size:
+            text = f"the RLE is of an image of {segmentation['size']}, this one is {list(record.size)}"
             raise IrstkitError(text, path=record.image, where=where)
         return instance
     if segmentation == [[]]:  # SSTNet's box-only files
         return None
-    if not isinstance(segmentation, list) or not all(_is_polygon(p) for p in segmentation):
-        text = "the segmentation is neither an RLE nor polygons of at least three points"
-        raise IrstkitError(text, path=record.image, where=where)
-    from pycocotools import mask as coco_mask
-
-    rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    mask = coco_mask.decode(rle).astype(bool)
-    ys, xs = np.nonzero(mask)
-    if not len(ys):
-        return None
-    x1, x2, y1, y2 = int(xs.min()), int(xs.max()) + 1, int(ys.min()), int(ys.max()) + 1
-    return Instance((x1, y1, x2, y2), np.ascontiguousarray(mask[y1:y2, x1:x2]))
+    if not isinstance(segmentation, list) or not all(_is_numbers(p) for p in segmentation):
+        raise IrstkitError("the segmentation is neither an RLE nor polygons", path=record.image, where=where)
+    try:
+        return polygons_to_instance(segmentation, record.size)
+    except ValueError as error:
+        raise IrstkitError(str(error), path=record.image, where=where) from error
 
 
-def _is_polygon(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) >= 6
-        and len(value) % 2 == 0
-        and all(isinstance(v, (int, float)) and math.isfinite(v) and abs(v) < 1e6 for v in value)
-    )
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, (int, float)) and math.isfinite(v) for v in value)

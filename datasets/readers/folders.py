@@ -65,6 +65,10 @@ def read_images(probe: Probe) -> Dataset:
     builder = Builder(probe)
     images = probe.images(_image_folder(probe) or ".")
     splits, unions = _parts(builder, images)
+    beside = probe.root.resolve().parent / "masks"
+    if beside.is_dir() and beside != probe.root.resolve():
+        text = "this is the image folder of a data set: its masks and lists beside it are not seen from here"
+        builder.find("warning", "inner-folder", text)
     for id, path in images.items():
         builder.add(id, path, splits=dict(splits.get(id, {})), **_place(id))
     return Dataset(

@@ -94,4 +94,7 @@ def read(probe: Probe) -> Dataset:
         builder.find("error", "image-missing", "a mask without image", mask)
     schemes = sorted({scheme for record in builder.records for scheme in record.splits})
     default = schemes[0] if len(schemes) == 1 else None
+    info = coco.get("info")
+    if isinstance(info, dict) and info.get("default_scheme") in schemes:
+        default = info["default_scheme"]
     return Dataset(probe.root, NAME, tuple(builder.records), default, tuple(builder.findings), unions)

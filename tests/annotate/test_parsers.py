@@ -1,10 +1,10 @@
-# ruff: noqa: E501  (tables of cases read better a case a line)
 """The plain parsers of text and XML labels: good lines exact, bad lines found with their number."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from irstkit.annotate.errors import IrstkitError
 from irstkit.annotate.formats.list_files import list_text, parse_centres, parse_irdst_names, parse_list
 from irstkit.annotate.formats.numbers import number

@@ -271,3 +271,32 @@ def test_split_hash_is_the_documented_one():
 
 def test_readers_are_an_explicit_dict_asked_in_order():
     assert next(iter(READERS)) == "irstkit" and list(READERS)[-1] == "images"
+
+
+def test_the_image_folder_of_a_data_set_is_told(make_pairs):
+    """Its lists are not seen from inside: test images could be taken for backgrounds unnoticed."""
+    data = open_dataset(make_pairs(2) / "images")
+    assert data.layout == "images" and [f.kind for f in data.findings] == ["inner-folder"]
+
+
+def test_readers_of_other_packages(tmp_path, monkeypatch):
+    """An entry point is asked when no layout of ours fits, and by name."""
+    from types import SimpleNamespace
+
+    from irstkit.datasets import readers
+    from irstkit.datasets.records import Dataset, Record
+
+    plugin = SimpleNamespace(
+        match=lambda probe: readers.Match("frames.bin" in probe.entries(), "frames.bin"),
+        read=lambda probe: Dataset(probe.root, "lab", (Record("a", probe.root / "frames.bin", size=(4, 4)),)),
+    )
+    point = SimpleNamespace(name="lab", value="lab:reader", load=lambda: plugin)
+    monkeypatch.setattr(readers, "entry_points", lambda group: [point] if group == "irstkit.readers" else [])
+    (tmp_path / "frames.bin").write_bytes(b"x")
+    assert (open_dataset(tmp_path).layout, open_dataset(tmp_path, "lab").why) == ("lab", "frames.bin")
+    (tmp_path / "frames.bin").rename(tmp_path / "other.bin")
+    with pytest.raises(IrstkitError, match=r"lab: frames\.bin"):
+        open_dataset(tmp_path)
+    point.load = lambda: object()
+    with pytest.raises(IrstkitError, match="has no functions match and read"):
+        open_dataset(tmp_path, "lab")

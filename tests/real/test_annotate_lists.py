@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from irstkit.annotate.boxes import mask_to_boxes
 from irstkit.annotate.files import read_mask
 from irstkit.annotate.formats.list_files import parse_irdst_names, parse_list

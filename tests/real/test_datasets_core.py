@@ -54,3 +54,19 @@ def test_validation_part(shared_data):
     train, val = train_val(data, "50_50/train")
     assert (len(train), len(val)) == (192, 21)
     assert not {r.id for r in train + val} & {r.id for r in data.part("50_50/test")}
+
+
+def test_audit_of_nudt_and_nuaa(irstkit, shared_data, tmp_path):
+    """The page shows every pair's pictures side by side; no image repeats exactly, none lies in both sets."""
+    page = tmp_path / "audit.html"
+    args = ("data", "audit", shared_data("NUDT-SIRST"), shared_data("NUAA-SIRST"), "--html", page, "--json")
+    found = json.loads(irstkit(*args).stdout)
+    leaks = {(s["name"], row["scheme"], row["of"]): row for s in found["sets"] for row in s["leaks"]}
+    assert len(leaks["NUDT-SIRST", "50_50", "test"]["twins"]) == 32
+    assert all(not row["exact"] for row in leaks.values()) and not found["exact_repetitions"]
+    assert all(not row["twins"] for key, row in leaks.items() if key[0] == "NUAA-SIRST")
+    assert len(found["twin_pairs"]) == 63 and found["twin_pairs_across_sets"] == 0
+    scr = found["sets"][0]["statistics"]["all"]["scr"]
+    assert abs(scr["10"]["p50"] - 5.7) < 0.05 and abs(scr["3"]["p50"] - 4.6) < 0.05
+    text = page.read_text()
+    assert text.count("NUDT-SIRST: ") > 60 and "://" not in text

@@ -15,7 +15,8 @@ from irstkit.annotate.errors import IrstkitError
 from irstkit.train import loop
 from irstkit.train.checkpoint import load_checkpoint, save_checkpoint, weights_hash
 from irstkit.train.material import compose
-from irstkit.train.settings import Settings, learning_rate, load_recipe, recipe_names, settings_from
+from irstkit.train.models import MODELS, build
+from irstkit.train.settings import RECIPES, Settings, learning_rate, load_recipe, recipe_names, settings_from
 
 SMALL = ("--option", "base=3", "--crop", 32, "--batch", 2, "--threads", 1, "--device", "cpu")
 
@@ -273,9 +274,14 @@ def test_learning_rates(changes, step, expected, why):
     assert learning_rate(settings_from(changes), step, 1000) == pytest.approx(expected), why
 
 
-@pytest.mark.parametrize("name", recipe_names("sd2net"))
-def test_shipped_recipes_are_valid(name):
-    settings_from(load_recipe(name, "sd2net"), base=Settings())
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_valid(path):
+    model, _, name = path.stem.partition("-")
+    assert name in recipe_names(model)
+    settings = settings_from(load_recipe(name, model), base=Settings())
+    assert settings.model == model
+    if model in MODELS:
+        assert settings.crop % build(model, **settings.options).stride == 0
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
+
 from irstkit.annotate.errors import IrstkitError
 from irstkit.train.metrics import SegmentationMeter, Settings, evaluate_image
 from irstkit.train.metrics_match import Components, components, match, near_pairs
-from scipy import ndimage
 
 
 def mask_of(*rectangles, shape=(256, 256)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from irstkit.annotate.errors import IrstkitError
 from irstkit.train.metrics import SegmentationMeter
 from irstkit.train.metrics_report import RATIOS, attribute_lookup, bootstrap, breakdown

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
+
 from irstkit.annotate.errors import IrstkitError
 from irstkit.train.metrics import Settings, evaluate_image
 from irstkit.train.metrics_roc import PixelRocMeter, merge_target_rocs, target_roc
 from irstkit.train.metrics_shooting import ShootingMeter
-from scipy import ndimage
 
 KINDS = ("noise", "levels", "smooth", "blobs", "holes", "float64")
 

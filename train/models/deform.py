@@ -1,0 +1,83 @@
+"""Blocks that the box detectors share: convolution with normalisation, modulated deformable convolution."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ...annotate.errors import IrstkitError
+
+
+def cbs(channels: int, out: int, kernel: int = 3, stride: int = 1, *, bias: bool = True) -> nn.Sequential:
+    """Convolution, batch normalisation (eps 1e-3, momentum 0.03), SiLU; sides are rounded up by strides."""
+    return nn.Sequential(
+        nn.Conv2d(channels, out, kernel, stride, (kernel - 1) // 2, bias=bias),
+        nn.BatchNorm2d(out, eps=1e-3, momentum=0.03),
+        nn.SiLU(inplace=True),
+    )
+
+
+class DeformConv(nn.Module):
+    """Modulated 3x3 deformable convolution (DCNv2, Zhu et al., CVPR 2019) by torchvision's operator.
+
+    Always computed in float32 (or float64): positions in half precision lose the fraction of a pixel. A
+    position that is not finite is refused: the operator reads outside its memory with it.
+    """
+
+    def __init__(
+        self, channels: int, out: int, *, groups: int = 1, stride: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__()
+        if channels % groups:
+            raise ValueError(f"{channels} channels do not divide into {groups} offset groups")
+        self.groups, self.stride = groups, stride
+        self.weight = nn.Parameter(torch.empty(out, channels, 3, 3))
+        bound = 1 / math.sqrt(9 * channels)
+        nn.init.uniform_(self.weight, -bound, bound)
+        self.bias = nn.Parameter(torch.zeros(out)) if bias else None
+
+    def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, out, H', W'), H' = ceil(H / stride).
+
+        ``offset``: (B, 18 groups, H', W'), (dy, dx) a tap in pixels of ``x``; ``mask``: (B, 9 groups, H', W').
+        """
+        from torchvision.ops import deform_conv2d
+
+        with torch.autocast(x.device.type, enabled=False):
+            kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+            offset, mask = offset.to(kind), mask.to(kind)
+            if not torch.compiler.is_exporting() and not torch.jit.is_tracing():
+                require_finite(offset, mask)
+            out = deform_conv2d(
+                x.to(kind),
+                offset,
+                self.weight.to(kind),
+                None if self.bias is None else self.bias.to(kind),
+                stride=self.stride,
+                padding=1,
+                mask=mask,
+            )
+        return out.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        out, channels = self.weight.shape[:2]
+        return f"{channels}, {out}, groups={self.groups}, stride={self.stride}"
+
+
+def require_finite(offset: Tensor, mask: Tensor) -> None:
+    """Raise where an offset or a mask value is not finite."""
+    for name, values in (("offset", offset), ("mask", mask)):
+        if not bool(torch.isfinite(values).all()):
+            bad = int((~torch.isfinite(values)).sum())
+            raise IrstkitError(
+                f"{bad} of {values.numel()} deformable {name} values are not finite: the network has diverged",
+                hint="a smaller --lr, --clip 10, --warmup 500 or --precision 32-true; check the input for NaN",
+            )
+
+
+def split_offset_mask(predicted: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 27 g, H, W) to offsets (B, 18 g, H, W) and masks (B, 9 g, H, W) in 0..1."""
+    wide = 2 * predicted.shape[1] // 3
+    return predicted[:, :wide], torch.sigmoid(predicted[:, wide:])
