@@ -30,6 +30,7 @@ from ..annotate.errors import IrstkitError, require
 from .database import Database, advice, find_database
 
 START_SECONDS = 30.0
+LOST_MILLISECONDS = 5000
 _PR_SET_PDEATHSIG = 1
 _held: dict[Path, IO[str]] = {}
 
@@ -197,7 +198,7 @@ def start(
         if record is not None:
             record.write_text(json.dumps({"pid": process.pid, "port": port}))
         if _wait(lambda port=port: _answers(port), process):  # type: ignore[misc]
-            return process, f"mongodb://127.0.0.1:{port}"
+            return process, _uri(port)
         if process.poll() is None:
             process.kill()
         process.wait()
@@ -215,6 +216,11 @@ def _wait(ready: Callable[[], bool], process: subprocess.Popen) -> bool:
     return False
 
 
+def _uri(port: int) -> str:
+    """A lost database on this machine is noticed in seconds, not in MongoDB's usual half minute."""
+    return f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS={LOST_MILLISECONDS}"
+
+
 def _answers(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -230,7 +236,7 @@ def _running(folder: Path) -> str | None:
     end = time.monotonic() + START_SECONDS  # it may be recovering from a crash
     while time.monotonic() < end and _is_mongod(known["pid"]):
         if _answers(known["port"]):
-            return f"mongodb://127.0.0.1:{known['port']}"
+            return _uri(known["port"])
         time.sleep(0.05)
     return None
 

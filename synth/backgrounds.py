@@ -226,6 +226,14 @@ def _scene(data: Dataset, record: Record, scenes: dict[tuple[str, str], str] | N
     return record.scene
 
 
+def label_scenes(
+    data: Dataset, records: Sequence[Record], scenes: dict[tuple[str, str], str]
+) -> dict[str, str]:
+    """``{record id: scene}`` of those that a table of :func:`read_scenes` knows."""
+    found = {record.id: _scene(data, record, scenes) for record in records}
+    return {id: scene for id, scene in found.items() if scene}
+
+
 def read_scenes(path: Path) -> dict[tuple[str, str], str]:
     """Scene labels from a CSV file with the columns ``file`` and ``scene`` (and ``dataset``, a folder's name).
 

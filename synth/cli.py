@@ -165,3 +165,56 @@ def presets(name: str | None) -> None:
     load_preset(name)
     path = FOLDER / f"{name}.yaml"
     click.echo((path if path.is_file() else Path(name)).read_text("utf-8"), nl=False)
+
+
+@cli.command("fit-preset")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="YAML file to write."
+)
+@click.option("--split", help="SCHEME/PART to measure, for example 50_50/train.  [default: all images]")
+@click.option("--name", help="The preset's name.  [default: the file's]")
+@click.option(
+    "--ring", type=click.IntRange(1, 100), default=10, show_default=True, help="Ring of the SCR, in pixels."
+)
+@click.option(
+    "--scenes", type=click.Path(path_type=Path), help="CSV with the columns file, scene (and dataset)."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+def fit_preset(
+    dataset: Path,
+    out: Path,
+    split: str | None,
+    name: str | None,
+    ring: int,
+    scenes: Path | None,
+    overwrite: bool,
+) -> None:
+    """Measure a data set with masks and write a preset that has its distributions.
+
+    Measured by scene where scenes are known: targets an image, area, |SCR|, relative height; and over all:
+    contrast and the share of dark targets. Kinds, shapes and blur cannot be read off a mask: they are
+    written with their defaults, to be edited.
+
+    \b
+    Examples:
+      irstkit synth fit-preset NUAA-SIRST --split 50_50/train --out mine.yaml
+      irstkit synth images --out synth/ --preset mine.yaml --backgrounds NUAA-SIRST
+    """
+    from ..annotate.files import refuse_existing, write_atomic
+    from ..datasets.readers import open_dataset
+    from .backgrounds import label_scenes, read_scenes
+    from .fit import fit, measure, to_yaml
+    from .preset import make_preset
+
+    refuse_existing(out, overwrite=overwrite, folder=False)
+    data = open_dataset(dataset)
+    records = data.part(split or "all")
+    labels = label_scenes(data, records, read_scenes(scenes)) if scenes else None
+    rows = measure(records, ring=ring, scenes=labels)
+    where = f"{data.root.resolve().name}" + (f" ({split})" if split else "")
+    text = f"Measured on {where}: {len(records)} images, {len(rows)} targets, SCR at ring {ring}."
+    values = fit(rows, name or out.stem, text, ring=ring)
+    make_preset(values, str(out))
+    write_atomic(out, to_yaml(values))
+    click.echo(f"{out}: {text}")

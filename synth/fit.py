@@ -40,13 +40,13 @@ class Measured:
 def measure(
     records: Iterable[Record], *, ring: int = 10, scenes: dict[str, str] | None = None
 ) -> list[Measured]:
-    """Every 8-connected target of the records' masks; ``scenes`` maps image file names to scenes."""
+    """Every 8-connected target of the records' masks; ``scenes`` maps record ids to scenes."""
     out: list[Measured] = []
     for record in track(list(records), "Measuring"):
         image, mask = record.read_image(), record.read_mask()
         top = float(np.iinfo(image.dtype).max)
         instances = mask_to_instances(mask)
-        scene = (scenes or {}).get(record.image.name, record.scene)
+        scene = (scenes or {}).get(record.id) or record.scene
         for instance, found in zip(
             instances, measure_contrast(image, instances, ring=ring, mask=mask), strict=True
         ):
@@ -127,3 +127,16 @@ def fit(rows: Sequence[Measured], name: str, description: str, *, ring: int = 10
         "dark": round(float(np.mean([r.difference < 0 for r in rows])), 4),
     }
     return out
+
+
+def to_yaml(values: dict[str, Any]) -> str:
+    """A preset's file: lists on one line, keys in order."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    Dumper.add_representer(
+        list, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
+    )
+    return yaml.dump(values, Dumper=Dumper, sort_keys=False, width=110, allow_unicode=True)

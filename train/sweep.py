@@ -24,9 +24,9 @@ from .evaluate import evaluate, labelled_part
 from .loop import fit
 from .material import Material, compose
 from .metrics import Settings as MetricSettings
-from .predictor import Predictor
 from .runs import read_run
 from .settings import Settings
+from .sources import open_source
 
 NUMBERS = ("iou", "niou", "pd", "fa", "precision", "recall", "f1")
 
@@ -114,8 +114,8 @@ def sweep(
             if report["status"] != "finished":
                 note(f"the sweep stops here; called again it goes on with run {number} of {len(cells)}")
                 return _write(out, described, rows, complete=False)
-            predictor = Predictor.load(folder / "best.pt", device=device)
-            result = evaluate(predictor, test, test_split, settings=metrics)
+            source = open_source(folder / "best.pt", records, device=device)
+            result = evaluate(source, test, test_split, settings=metrics)
             result = {**result, "fraction": fraction, "seed": seed, "run_weights": report["weights"]}
             write_json(folder / "result.json", result, indent=2)
         rows.append(result)

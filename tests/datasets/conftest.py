@@ -97,9 +97,9 @@ def pushed(fo):
 
     names = []
 
-    def run(name: str, *folders: Path):
+    def run(name: str, *folders: Path, views: bool = False):
         dataset, result, touched = push(open_sources(list(folders)), name)
-        if touched:
+        if touched and views:
             saved_views(dataset)
         finish(dataset)
         dataset.reload()

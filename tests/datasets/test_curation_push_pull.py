@@ -71,7 +71,7 @@ def test_masks_come_back_as_the_components_that_were_read(make_pairs, pushed):
 
 def test_several_sets_come_back_apart(make_own, make_pairs, pushed):
     own, pairs = make_own(3), make_pairs(3)
-    dataset, _ = pushed("both", own, pairs)
+    dataset, _ = pushed("both", own, pairs, views=True)
     assert dataset.count() == 6
     first, second = pull("both")[1]
     assert first.document == json.loads((own / "annotations.json").read_text())
@@ -275,7 +275,7 @@ def test_a_drawn_box_becomes_a_label_with_the_mask_inside_it(fo, own):
     assert number == max(by_id(before)) + 1
     assert by_id(after)[number]["bbox"] == known["bbox"]
     assert by_id(after)[number]["image_id"] == 10
-    assert list(by_id(after)[number])[0] == "id"
+    assert next(iter(by_id(after)[number])) == "id"
 
 
 def test_a_painted_mask_on_a_grid_of_its_own_is_brought_to_pixels(own):

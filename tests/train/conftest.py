@@ -1,7 +1,12 @@
 """Small runs that the tests of this room share."""
 
+import cv2
+import numpy as np
 import pytest
 import torch
+
+from irstkit.train.checkpoint import save_checkpoint, weights_hash
+from irstkit.train.models import build
 
 
 @pytest.fixture(autouse=True)
@@ -25,5 +30,39 @@ def split_pairs(make_pairs):
         (lists / "train.txt").write_text("\n".join(names[:train]) + "\n")
         (lists / "test.txt").write_text("\n".join(names[train:]) + "\n")
         return root
+
+    return make
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """``checkpoint(**changes)``: a file with an untrained SD2Net whose head answers yes about half the time."""
+
+    def make(name="net.pt", **changes):
+        torch.manual_seed(3)
+        net = build("sd2net", base=3)
+        noise = np.random.default_rng(0).normal(90, 25, (4, 1, 48, 48))
+        images = torch.from_numpy(
+            np.stack([cv2.GaussianBlur(x[0], (0, 0), 4) for x in noise])[:, None] / 255
+        ).float()
+        with torch.no_grad():
+            for _ in range(20):
+                net(images)
+            net.head.bias -= net.eval()(images).median()
+        state = net.state_dict()
+        content = {
+            "model": {"name": "sd2net", "options": {"base": 3}, "state": state},
+            "normalisation": {"mean": 0.0, "std": 1.0},
+            "step": 7,
+            "epoch": 1.0,
+            "metrics": {},
+            "data": {},
+            "seen": {},
+            "settings": {},
+            "weights": weights_hash(state),
+            **changes,
+        }
+        save_checkpoint(tmp_path / name, content)
+        return tmp_path / name
 
     return make

@@ -11,43 +11,9 @@ from irstkit.annotate.coco import read_coco
 from irstkit.annotate.rle import decode_rle
 from irstkit.datasets.readers import open_dataset
 from irstkit.datasets.records import split_hash
-from irstkit.train.checkpoint import load_checkpoint, save_checkpoint, weights_hash
+from irstkit.train.checkpoint import load_checkpoint
 from irstkit.train.models import build, count_parameters
 from irstkit.train.predictor import Predictor
-
-
-@pytest.fixture
-def checkpoint(tmp_path):
-    """``checkpoint(**changes)``: a file with an untrained SD2Net whose head answers yes about half the time."""
-
-    def make(name="net.pt", **changes):
-        torch.manual_seed(3)
-        net = build("sd2net", base=3)
-        noise = np.random.default_rng(0).normal(90, 25, (4, 1, 48, 48))
-        images = torch.from_numpy(
-            np.stack([cv2.GaussianBlur(x[0], (0, 0), 4) for x in noise])[:, None] / 255
-        ).float()
-        with torch.no_grad():
-            for _ in range(20):
-                net(images)
-            net.head.bias -= net.eval()(images).median()
-        state = net.state_dict()
-        content = {
-            "model": {"name": "sd2net", "options": {"base": 3}, "state": state},
-            "normalisation": {"mean": 0.0, "std": 1.0},
-            "step": 7,
-            "epoch": 1.0,
-            "metrics": {},
-            "data": {},
-            "seen": {},
-            "settings": {},
-            "weights": weights_hash(state),
-            **changes,
-        }
-        save_checkpoint(tmp_path / name, content)
-        return tmp_path / name
-
-    return make
 
 
 def evaluated(irstkit, *arguments):
@@ -85,7 +51,9 @@ def test_padding_is_cropped_away_and_named(checkpoint):
     assert "reflect" in predictor.described()["padding"]
     with torch.inference_mode():
         logits = predictor.network.eval()(torch.from_numpy(padded)[None, None])
-    np.testing.assert_array_equal(predictor.probability(image), torch.sigmoid(logits)[0, 0, :37, :50])
+    np.testing.assert_array_equal(
+        predictor.probability(image), torch.sigmoid(logits.double())[0, 0, :37, :50]
+    )
 
 
 def test_16_bit_images_are_divided_by_65535(checkpoint):
@@ -139,7 +107,7 @@ def write(path, data):
             ),
             "of another shape",
         ),
-        (lambda c, d: d, "no best.pt"),
+        (lambda c, d: (d / "empty").mkdir() or d / "empty", "best.pt"),
     ],
     ids=["missing", "text", "empty", "cut", "short", "kind", "format", "model", "weights", "width", "folder"],
 )

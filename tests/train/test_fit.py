@@ -15,7 +15,8 @@ from irstkit.annotate.errors import IrstkitError
 from irstkit.train import loop
 from irstkit.train.checkpoint import load_checkpoint, save_checkpoint, weights_hash
 from irstkit.train.material import compose
-from irstkit.train.settings import Settings, learning_rate, load_recipe, recipe_names, settings_from
+from irstkit.train.models import MODELS, build
+from irstkit.train.settings import RECIPES, Settings, learning_rate, load_recipe, recipe_names, settings_from
 
 SMALL = ("--option", "base=3", "--crop", 32, "--batch", 2, "--threads", 1, "--device", "cpu")
 
@@ -103,7 +104,7 @@ def test_stopped_and_resumed_is_uninterrupted(changes, stop, split_pairs, tmp_pa
 
 def start(root, out, steps, *more):
     command = [sys.executable, "-m", "irstkit", "train", "fit", "sd2net", "--real", root, "--out", out]
-    command += ["--steps", steps, *SMALL, *more]
+    command += ["--recipe", "paper", "--steps", steps, *SMALL, *more]
     return subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True)
 
 
@@ -114,16 +115,21 @@ def wait_for(path, process):
 
 def test_killed_and_resumed_is_uninterrupted(irstkit, split_pairs, tmp_path):
     root = split_pairs(7, 2)
-    loop.fit(small(steps=60, milestones=(0.5, 0.75)), compose(root, None), tmp_path / "whole", device="cpu")
-    process = start(root, tmp_path / "killed", 60, "--augment")
+    arguments = ("--real", root, "--steps", 30, *SMALL)
+    assert irstkit("train", "fit", "sd2net", "--out", tmp_path / "whole", *arguments).exit_code == 0
+    process = start(root, tmp_path / "killed", 30)
     wait_for(tmp_path / "killed" / "last.pt", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stderr.close()
-    assert load_checkpoint(tmp_path / "killed" / "last.pt")["step"] <= 60
+    assert (
+        process.returncode == -signal.SIGKILL
+        and load_checkpoint(tmp_path / "killed" / "last.pt")["step"] < 30
+    )
     result = irstkit("train", "fit", "sd2net", "--resume", "--out", tmp_path / "killed", "--threads", 1)
     assert result.exit_code == 0, result.output
-    assert hash_of(tmp_path / "killed" / "last.pt") == hash_of(tmp_path / "whole" / "last.pt")
+    for name in ("last.pt", "best.pt"):
+        assert hash_of(tmp_path / "killed" / name) == hash_of(tmp_path / "whole" / name)
 
 
 def test_sigterm_saves_and_ends_cleanly(split_pairs, tmp_path):
@@ -144,7 +150,7 @@ def test_early_stopping_ends_the_run(split_pairs, tmp_path):
 
 
 def test_it_learns(split_pairs, tmp_path):
-    settings = small(options={"base": 4, "head_bias": -4.0}, steps=120, lr=5e-3, batch=4, augment=False,
+    settings = small(options={"base": 4, "head_bias": -4.0}, steps=60, lr=1e-2, batch=4, augment=False,
                      schedule="constant", validate_every=100)  # fmt: skip
     material = compose(split_pairs(9, 1, size=(32, 32)), None)
     loop.fit(settings, material, tmp_path / "r", device="cpu")
@@ -273,9 +279,14 @@ def test_learning_rates(changes, step, expected, why):
     assert learning_rate(settings_from(changes), step, 1000) == pytest.approx(expected), why
 
 
-@pytest.mark.parametrize("name", recipe_names("sd2net"))
-def test_shipped_recipes_are_valid(name):
-    settings_from(load_recipe(name, "sd2net"), base=Settings())
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_valid(path):
+    model, _, name = path.stem.partition("-")
+    assert name in recipe_names(model)
+    settings = settings_from(load_recipe(name, model), base=Settings())
+    assert settings.model == model
+    if model in MODELS:
+        assert settings.crop % build(model, **settings.options).stride == 0
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,7 @@ class SD2Net(nn.Module):
 
     stride = 16
     in_channels = 1
+    embedding_layer = "encoder.3"
 
     def __init__(self, base: int = 8, padding: str = "zeros", head_bias: float | None = None) -> None:
         super().__init__()
