@@ -91,6 +91,7 @@ class _Run:
             raise IrstkitError(
                 f"crop is {settings.crop}, expected a multiple of {stride} for {settings.model}"
             )
+        _check_output(self.net, settings)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on settings that are ours to make
             self.fabric = fabric_module.Fabric(
@@ -374,6 +375,25 @@ class _Run:
 
 
 # -------------------------------------------------------------------------------------------------- helpers
+
+
+@torch.inference_mode()
+def _check_output(net: nn.Module, s: Settings) -> None:
+    """Refuse a network that gives anything but logit maps, before anything is written."""
+    channels = int(getattr(net, "in_channels", 1))
+    net.eval()
+    try:
+        output = net(torch.zeros(1, channels, s.crop, s.crop))
+    except (ValueError, TypeError) as error:
+        raise IrstkitError(f"{s.model} does not take {s.crop}x{s.crop} images: {error}") from error
+    finally:
+        net.train()
+    for one in [output] if isinstance(output, Tensor) else output:
+        if not isinstance(one, Tensor) or one.dim() != 4 or one.shape[:2] != (1, 1):
+            raise IrstkitError(
+                f"{s.model} gives no mask: its output is not (B, 1, H, W) logits",
+                hint="fit trains segmentation networks",
+            )
 
 
 def _optimiser(s: Settings, net: nn.Module) -> torch.optim.Optimizer:
