@@ -104,7 +104,7 @@ def test_stopped_and_resumed_is_uninterrupted(changes, stop, split_pairs, tmp_pa
 
 def start(root, out, steps, *more):
     command = [sys.executable, "-m", "irstkit", "train", "fit", "sd2net", "--real", root, "--out", out]
-    command += ["--recipe", "paper", "--steps", steps, *SMALL, *more]
+    command += ["--steps", steps, *SMALL, *more]
     return subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True)
 
 
