@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
@@ -58,6 +59,8 @@ def generate(
         ``{part: share}``; which part an image belongs to follows from its background. Default: all train.
     workers
         Processes; default one a processor. The result does not depend on it.
+    scenes
+        CSV of the backgrounds' scenes; without it the shipped network says them; "none": not known.
     exclude, include_test
         Further lists whose images, and near twins of them, are no backgrounds; whether test lists count.
     depth
@@ -136,8 +139,13 @@ def prepare(
             size=size,
             exclude=[Source.parse(e) for e in exclude],
             include_test=include_test,
-            scenes=read_scenes(Path(scenes)) if scenes else None,
+            scenes=read_scenes(Path(scenes)) if scenes and str(scenes) != "none" else None,
+            predict=str(scenes) != "none",
         )
+        guessed = Counter(item.scene for item in store.items if not item.labelled and item.scene)
+        if guessed:
+            told = ", ".join(f"{scene} {n}" for scene, n in sorted(guessed.items()))
+            note(f"scenes of {guessed.total()} backgrounds by the scene network: {told}")
         if store.left_out:
             told = ", ".join(f"{n} {reason}" for reason, n in sorted(store.left_out.items()))
             note(f"{len(store.items)} backgrounds; left out: {told}")
@@ -200,6 +208,7 @@ def describe(recipe: Recipe, count: int, include_test: bool = False) -> dict[str
                 "used": b.used,
                 "name": b.name,
                 "scene": b.scene,
+                "labelled": b.labelled,
                 "group": b.group,
                 "removed": b.removed,
             }

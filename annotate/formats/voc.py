@@ -12,9 +12,8 @@ from ..errors import IrstkitError
 from ..files import IMAGE_SUFFIXES, atomic_folder, read_mask
 from ..findings import Findings, refuse_errors
 from ..labels import Format, Label, LabelledImage, LabelSet, ReadOptions, WriteOptions
-from .image_folder import Images, files_below, key_of
+from .image_folder import Images, files_below, key_of, stem_of
 from .voc_files import VocFile, parse_voc, voc_text
-from .yolo import stem_of
 
 
 def voc_files(path: Path) -> list[Path]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..boxes import as_boxes
 from ..errors import IrstkitError
 from ..files import atomic_folder
 from ..findings import Findings, refuse_errors
 from ..labels import Format, Label, LabelledImage, LabelSet, ReadOptions, WriteOptions
-from .image_folder import Images, files_below, key_of
+from .image_folder import Images, files_below, key_of, stem_of
 from .numbers import read_lines
 from .yolo_files import YoloFile, parse_yolo, yolo_text
 
@@ -67,11 +67,6 @@ def read(path: Path, options: ReadOptions) -> LabelSet:
     if known and largest >= len(known):
         raise IrstkitError(f"class {largest} is used, {CLASSES} has {len(known)} names", path=path / CLASSES)
     return LabelSet(out, len(out), _names(known, largest), findings=findings)
-
-
-def stem_of(name: str) -> str:
-    """Label file of an image: its path without suffix, folders kept."""
-    return str(PurePosixPath(name).with_suffix(""))
 
 
 def write(labels: LabelSet, out: Path, options: WriteOptions) -> None:

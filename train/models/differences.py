@@ -72,6 +72,8 @@ def recombine(x: Tensor, o: Tensor, *, mode: str = "zeros") -> Tensor:
         )
     with torch.autocast(x.device.type, enabled=False):
         wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        if torch.onnx.is_in_onnx_export():  # tracing knows nothing of a function with its own backward
+            return recombine_stacked(x.flatten(0, 1), o.flatten(0, 1), mode=mode).view_as(o)
         planes = _Recombine.apply(x.to(wide).flatten(0, 1), o.to(wide).flatten(0, 1), mode)
     return planes.view_as(o).to(o.dtype)
 
