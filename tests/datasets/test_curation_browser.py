@@ -163,10 +163,12 @@ def test_a_box_moved_with_the_mouse_is_in_the_database_and_in_the_pulled_file(pa
     canvas = page.locator("[data-cy=lighter-sample-renderer-canvas]")
     until(page, lambda: cyan(canvas.screenshot()).any(), "the box in the canvas")
     area = canvas.bounding_box()
-    found = cyan(canvas.screenshot())
-    ys, xs = np.nonzero(found[: int(area["height"]) - 70])
-    scale = (xs.max() - xs.min()) / TARGET[0]
-    middle = area["x"] + (xs.min() + xs.max()) / 2, area["y"] + (ys.min() + ys.max()) / 2
+    scale = min(area["width"] / WIDTH, area["height"] / HEIGHT)
+    x, y = place(0)
+    middle = (
+        area["x"] + (area["width"] - scale * WIDTH) / 2 + (x + TARGET[0] / 2) * scale,
+        area["y"] + (area["height"] - scale * HEIGHT) / 2 + (y + TARGET[1] / 2) * scale,
+    )
     before = stored(page, first)["ground_truth"]["detections"][0]["bounding_box"]
     page.mouse.click(*middle)
     page.wait_for_timeout(300)
