@@ -372,6 +372,28 @@ def _check_tiff(data: bytes, path: str | Path) -> None:
                 raise IrstkitError("damaged TIFF: a strip cannot be inflated", path=path) from error
 
 
+def read_palette_index(path: str | Path) -> NDArray[np.uint8] | None:
+    """The (H, W) indices of an 8-bit palette PNG (a label image coloured for the eye), else None.
+
+    Raises
+    ------
+    IrstkitError
+        When the file is missing or damaged.
+    """
+    from .files import read_bytes
+
+    data = read_bytes(path)
+    if not data.startswith(PNG_SIGNATURE) or data[25:26] != b"\x03":
+        return None
+    header, _, stream = _png_parts(data, path)
+    raw = _png_inflate(stream, header, path)
+    gray = header[:9] + b"\x00" + header[10:]  # the same rows, read as gray values
+    depth = header[8]
+    chunks = [_png_chunk(b"IHDR", gray), _png_chunk(b"IDAT", zlib.compress(raw, 0)), _png_chunk(b"IEND", b"")]
+    values = _imdecode(PNG_SIGNATURE + b"".join(chunks), path)
+    return np.asarray(values // (255 // (2**depth - 1)), dtype=np.uint8)  # 1, 2, 4 bits come scaled to 255
+
+
 # ------------------------------------------------------------------------------------------------ header
 
 

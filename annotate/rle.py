@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from .decode import MAX_PIXELS
 from .masks import Instance
 
 
@@ -102,7 +103,9 @@ def rle_runs(rle: dict[str, Any]) -> tuple[list[int], tuple[int, int]]:
         or len(size) != 2
         or not all(type(s) is int and s > 0 for s in size)
     ):
-        raise ValueError(f"an RLE's size is [height, width], found {size!r}")
+        raise ValueError(f"an RLE's size is [height, width], found {str(size)[:60]}")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"an RLE of {size[1]}x{size[0]}, more than the {MAX_PIXELS} pixels accepted")
     counts = rle.get("counts")
     if isinstance(counts, (str, bytes)):
         runs = unpack(counts)

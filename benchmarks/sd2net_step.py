@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import torch
+
 from irstkit.train.losses import soft_iou
 from irstkit.train.models import build
 from irstkit.train.models.differences import recombine_stacked

@@ -8,6 +8,8 @@ run that resumes at step K sees the bytes that an uninterrupted run sees, and on
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..annotate.console import track
+from ..annotate.console import note, track
 from ..annotate.errors import IrstkitError, require
 from ..annotate.files import GrayImage
 from ..annotate.masks import label_mask
@@ -29,6 +31,26 @@ Place = tuple[int, int, bool, bool, bool]
 """First row, first column, rows flipped, columns flipped, transposed."""
 
 _ORDER, _AUGMENT = 1, 2  # streams of random numbers: neither may move the other
+
+
+def memory_bytes() -> int:
+    """The machine's memory, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _buffer(size: int, *, mapped: bool) -> NDArray[np.uint8]:
+    if not mapped:
+        return np.zeros(size, np.uint8)
+    file = tempfile.TemporaryFile(prefix="irstkit-pixels-")  # noqa: SIM115 (lives as long as the map)
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)  # a full disk is told now, not by a crash while writing
+    except OSError as error:
+        raise IrstkitError(
+            f"{size / 2**30:.1f} GiB of decoded images fit neither half of the memory nor the temporary folder",
+            path=tempfile.gettempdir(),
+            hint="set TMPDIR to a folder with more space",
+        ) from error
+    return np.memmap(file, np.uint8, mode="r+", shape=(size,))
 
 
 class Pixels:
@@ -49,6 +71,8 @@ class Pixels:
         (N,) int64: 8 or 16.
     boxes
         One (T, 4) int64 array an image: half-open xyxy boxes of its mask's 8-connected components.
+    mapped
+        Whether the buffers lie in a temporary file, memory-mapped: above half of the machine's memory.
     """
 
     def __init__(self, records: Sequence[Record], *, workers: int = 2) -> None:
@@ -69,8 +93,9 @@ class Pixels:
         self.shapes, self.depths = shapes, depths
         self.image_offsets = np.concatenate([[0], np.cumsum(even)[:-1]])
         self.mask_offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        self.images = np.zeros(int(even.sum()), np.uint8)
-        self.masks = np.zeros(int(sizes.sum()), np.uint8)
+        self.mapped = int(even.sum() + sizes.sum()) > memory_bytes() // 2
+        self.images = _buffer(int(even.sum()), mapped=self.mapped)
+        self.masks = _buffer(int(sizes.sum()), mapped=self.mapped)
         self.boxes: list[NDArray[np.int64]] = []
 
         def decode(k: int) -> NDArray[np.int64]:
@@ -164,9 +189,11 @@ class Batches:
         self.target_share = target_share
         self.device = torch.device(device)
         self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
-        self._images = torch.from_numpy(self.pixels.images).to(self.device)
-        self._wide: Any = self._images.view(torch.int16) if (self.pixels.depths == 16).any() else None
-        self._masks = torch.from_numpy(self.pixels.masks).to(self.device)
+        self._images: Any = None
+        self._wide: Any = None
+        self._masks: Any = None
+        if self.device.type != "cpu" and self._fits():
+            self._load()
         self._order = lru_cache(maxsize=2)(self._make_order)
 
     def __len__(self) -> int:
@@ -198,16 +225,39 @@ class Batches:
         """
         chosen = self.indices(step)
         plan = [self._place(k, step * self.batch_size + j) for j, k in enumerate(chosen)]
-        if self.device.type == "cpu":
-            return self._cut(chosen, plan)
+        if self._images is None:
+            images, masks = self._cut(chosen, plan)
+            if self.device.type == "cpu":
+                return images, masks
+            return (images.pin_memory().to(self.device, non_blocking=True),
+                    masks.pin_memory().to(self.device, non_blocking=True))  # fmt: skip
         return self._gather(chosen, np.array(plan, np.int64))
+
+    def _load(self) -> None:
+        """Bring the buffers to the device."""
+        torch = self._torch
+        self._images = torch.from_numpy(self.pixels.images).to(self.device)
+        if (self.pixels.depths == 16).any():
+            self._wide = self._images.view(torch.int16)
+        self._masks = torch.from_numpy(self.pixels.masks).to(self.device)
+
+    def _fits(self) -> bool:
+        """Whether the buffers take at most half of what is free on the device."""
+        if self.device.type != "cuda":
+            return True
+        free, _ = self._torch.cuda.mem_get_info(self.device)
+        needed = self.pixels.images.nbytes + self.pixels.masks.nbytes
+        if needed <= free // 2:
+            return True
+        note(f"images stay in the memory of the machine: {needed / 2**30:.1f} of {free / 2**30:.1f} GiB free")
+        return False
 
     def _cut(self, chosen: list[int], plan: list[Place]) -> tuple[torch.Tensor, torch.Tensor]:
         """The crops of a batch as slices, on the CPU."""
         height, width = self.crop
         images, masks = np.empty((2, len(chosen), 1, height, width), np.float32)
         for k, (y, x, up, left, turn), image_out, mask_out in zip(chosen, plan, images, masks, strict=True):
-            image = self.pixels.image(k)[y : y + height, x : x + width]
+            image: NDArray = self.pixels.image(k)[y : y + height, x : x + width]
             mask = self.pixels.mask(k)[y : y + height, x : x + width]
             missing = (height - image.shape[0], width - image.shape[1])
             if any(missing):

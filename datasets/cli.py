@@ -6,6 +6,10 @@ from typing import Any
 
 import click
 
+from .cli_audit import audit
+from .cli_make import export, import_, merge, split, tile
+from .curation.cli import curate, diff, pull
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
@@ -13,7 +17,8 @@ def cli() -> None:
 
     \b
     PATH is the folder of a data set as downloaded, or of one's own:
-      NUAA-SIRST, NUDT-SIRST, IRSTD-1k, images/ with masks/, images alone, what irstkit writes.
+      NUAA-SIRST, NUDT-SIRST, IRSTD-1k, SIRST-V2, NUDT-MIRSDT, DAUB, IRDST, COCO, YOLO folders,
+      images/ with masks/, images alone, what irstkit writes.
     Splits are called SCHEME/PART, for example 50_50/test.
     """
 
@@ -60,3 +65,7 @@ def _fail(message: str) -> Any:
     from ..annotate.errors import IrstkitError
 
     raise IrstkitError(message)
+
+
+for command in (import_, merge, split, export, tile, audit, curate, pull, diff):
+    cli.add_command(command)

@@ -27,7 +27,7 @@ class Look:
 
     ``boxes`` (N, 4) half-open xyxy and ``areas`` (N,) pixels (w*h where only boxes are known) of its targets,
     None where there is neither mask nor box; ``gray_mask`` is None, or the number of targets that > 0 and
-    > 127 give.
+    > 127 give. ``image`` and ``mask`` are kept where they are asked for.
     """
 
     channels: int = 0
@@ -35,28 +35,35 @@ class Look:
     boxes: Boxes | None = None
     areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
     gray_mask: tuple[int, int] | None = None
+    image: np.ndarray | None = None
+    mask: np.ndarray | None = None
     findings: list[Finding] = field(default_factory=list)
 
 
-def look(record: Record, root: os.PathLike | str = "") -> Look:
-    """Decode a record's image and mask; whatever cannot be read becomes a finding, nothing is raised."""
+def look(record: Record, root: os.PathLike | str = "", *, keep: bool = False) -> Look:
+    """Decode a record's image and mask; whatever cannot be read becomes a finding, nothing is raised.
+
+    ``keep`` leaves the decoded gray image and the boolean mask in the result.
+    """
     out = Look()
 
     def wrong(kind: str, error: IrstkitError) -> None:
         path = os.path.relpath(error.path or record.image, root) if str(root) else str(error.path)
         out.findings.append(Finding("error", kind, error.message, path, record=record.id))
 
-    if record.size != (0, 0):  # else the reader could not read its header and has said so
+    away = "size_from" in record.attributes  # the reader has said that the frames are not here
+    if record.size != (0, 0) and not away:  # else the reader could not read its header and has said so
         try:
             decoded = decode_image(record.image)
             out.channels, out.gray_equal = decoded.channels, decoded.gray_equal
+            out.image = decoded.gray if keep else None
         except IrstkitError as error:
-            wrong("image_unreadable", error)
+            wrong("image-unreadable", error)
     if record.mask is not None:
         try:
             values = read_mask_values(record.mask)
         except IrstkitError as error:
-            wrong("mask_unreadable", error)
+            wrong("mask-unreadable", error)
         else:
             counts = np.bincount(values.ravel(), minlength=256)
             stored = np.flatnonzero(counts)
@@ -65,14 +72,45 @@ def look(record: Record, root: os.PathLike | str = "") -> Look:
                 out.gray_mask = (len(loose), len(strict))
             if values.shape == record.size or "mask_size" in record.attributes:
                 mask = binarise(values) if values.shape == record.size else record.read_mask()
+                out.mask = mask if keep else None
                 _, stats = label_mask(mask)
                 out.boxes = stats[:, :4].astype(float)
                 out.boxes[:, 2:] += out.boxes[:, :2]
                 out.areas = stats[:, 4].astype(float)
+                if record.boxes is not None:
+                    _compare_boxes(record, mask, out, root)
     elif record.boxes is not None:
         out.boxes = record.boxes
         out.areas = (record.boxes[:, 2:] - record.boxes[:, :2]).prod(axis=1)
     return out
+
+
+def _compare_boxes(record: Record, mask: np.ndarray, out: Look, root: os.PathLike | str) -> None:
+    """The label's boxes instead of the mask's, and a finding for each that is not the tight box of pixels.
+
+    Touching targets are one component and several boxes: a box is in order when it is tight around the pixels
+    in it, and every pixel of the mask lies in one.
+    """
+    assert record.boxes is not None and out.boxes is not None
+    by_box = {tuple(box): area for box, area in zip(out.boxes.tolist(), out.areas.tolist(), strict=True)}
+    areas = []
+    covered = np.zeros_like(mask)
+    path = os.path.relpath(record.mask, root) if str(root) and record.mask else str(record.mask)
+
+    def wrong(text: str) -> None:
+        out.findings.append(Finding("warning", "box-against-mask", text, path, record=record.id))
+
+    for box in record.boxes.tolist():
+        x1, y1, x2, y2 = (round(v) for v in box)
+        inside = mask[max(y1, 0) : y2, max(x1, 0) : x2]
+        covered[max(y1, 0) : y2, max(x1, 0) : x2] = True
+        areas.append(by_box.get(tuple(box), float(np.count_nonzero(inside))))
+        tight = inside.size and inside[[0, -1]].any(axis=1).all() and inside[:, [0, -1]].any(axis=0).all()
+        if not tight:
+            wrong("the box {:g},{:g},{:g},{:g} is not tight around pixels of the mask".format(*box))
+    if left := len(label_mask(mask & ~covered)[1]):
+        wrong(f"{left} targets of the mask are in no box")
+    out.boxes, out.areas = record.boxes, np.array(areas)
 
 
 def look_all(dataset: Dataset, records: Sequence[Record] | None = None) -> list[Look]:
@@ -84,9 +122,12 @@ def look_all(dataset: Dataset, records: Sequence[Record] | None = None) -> list[
         )
 
 
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """Everything ``irstkit data info`` tells, as plain values for JSON."""
-    looks = look_all(dataset)
+def describe(dataset: Dataset, looks: Sequence[Look] | None = None) -> dict[str, Any]:
+    """Everything ``irstkit data info`` tells, as plain values for JSON.
+
+    ``looks``: what was found in each record's files, where that is known already.
+    """
+    looks = look_all(dataset) if looks is None else looks
     told = {(f.record, f.kind) for f in dataset.findings}
     findings = [*dataset.findings]
     findings += [f for one in looks for f in one.findings if (f.record, f.kind) not in told]
@@ -100,7 +141,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         text = (
             f"{len(gray)} masks hold gray values, decided at > 127; > 0 would change the targets of {changed}"
         )
-        findings.append(Finding("warning", "gray_mask", text))
+        findings.append(Finding("warning", "gray-mask", text))
     labelled = [one for one in looks if one.boxes is not None]
     boxes = np.concatenate(
         [one.boxes if one.boxes is not None else _NO_BOXES for one in looks] or [_NO_BOXES]

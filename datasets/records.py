@@ -113,7 +113,7 @@ class Finding:
     severity
         ``error``: what it is about cannot be used; ``warning``: usable, but one should know; ``info``.
     kind
-        A short name for scripts: ``mask_missing``, ``mask_size``, ``list_entry``, ...
+        A short name for scripts: ``mask-missing``, ``mask-size``, ``list-entry``, ...
     message
         What is wrong, with the expected and the actual value.
     path, where

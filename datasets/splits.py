@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 from ..annotate.errors import IrstkitError
 from .records import Dataset, Record
@@ -70,9 +71,86 @@ def divide(
         if len(taken) + len(groups[g]) <= wanted:
             taken.update(groups[g])
     if not taken:
-        taken.update(min((groups[g] for g in hash_order(names, seed)), key=len))
+        smallest: list[int] = min((groups[g] for g in hash_order(names, seed)), key=len)
+        taken.update(smallest)
     rest = [r for k, r in enumerate(records) if k not in taken]
     return rest, [r for k, r in enumerate(records) if k in taken]
+
+
+def parts_of(
+    records: Sequence[Record],
+    shares: Mapping[str, float],
+    *,
+    seed: int = 0,
+    by: str = "auto",
+    strata: Sequence[Hashable] | None = None,
+    workers: int = 2,
+) -> list[str]:
+    """A part for every record: ``{"train": 0.8, "test": 0.2}``, whole groups only.
+
+    Groups go, the larger first and equal ones in hash order, to the part that lacks most; so single images
+    give the shares exactly (largest remainders). With ``strata`` (a value a record, such as its scene) every
+    stratum is divided by itself; a group's stratum is that of its first record in hash order.
+
+    Parameters
+    ----------
+    by
+        ``image``: every image by itself; ``sequence``; ``twins``; ``auto``: sequences, and twins among the
+        images that belong to none (:func:`kinship`).
+
+    Raises
+    ------
+    IrstkitError
+        When the shares do not add up to 1, or ``by`` sequence without sequences, or a part stays empty.
+    """
+    if not shares or any(not s > 0 for s in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
+        given = ", ".join(f"{p}={s:g}" for p, s in shares.items())
+        raise IrstkitError(f"shares are positive and add up to 1, got {given}")
+    members = list(_groups(records, by, workers).values())
+    names = [min(records[k].id for k in g) for g in members]
+    rank = {g: position for position, g in enumerate(hash_order(names, seed))}
+    stratum = {}
+    for g, group_members in enumerate(members):
+        first = min(group_members, key=lambda k: records[k].id)
+        stratum[g] = None if strata is None else strata[first]
+    out = [""] * len(records)
+    lack = dict.fromkeys(shares, 0.0)  # carried over: rounding of one stratum is made good in the next
+    for value in sorted(set(stratum.values()), key=str):
+        here = [g for g in range(len(members)) if stratum[g] == value]
+        count = sum(len(members[g]) for g in here)
+        for part, share in shares.items():
+            lack[part] += share * count
+        for g in sorted(here, key=lambda g: (-len(members[g]), rank[g])):
+            part = max(shares, key=lambda p: lack[p])
+            lack[part] -= len(members[g])
+            for k in members[g]:
+                out[k] = part
+    if empty := [part for part in shares if part not in out]:
+        raise IrstkitError(
+            f"the part {empty[0]!r} would stay empty: {len(records)} images in {len(members)} groups",
+            hint="larger shares, or --by image if near-copies in two parts are acceptable",
+        )
+    return out
+
+
+def _groups(records: Sequence[Record], by: str, workers: int) -> dict[int, list[int]]:
+    if by == "image":
+        leaders = list(range(len(records)))
+    elif by == "sequence":
+        without = [r.id for r in records if r.sequence is None]
+        if without:
+            raise IrstkitError(f"{len(without)} images are in no sequence (first: {without[0]})")
+        leaders = kinship(records, twins=False)
+    elif by == "twins":
+        leaders = kinship([replace(r, sequence=None) for r in records], workers=workers)
+    elif by == "auto":
+        leaders = kinship(records, workers=workers)
+    else:
+        raise IrstkitError(f"groups are by image, sequence, twins or auto, got {by!r}")
+    members: dict[int, list[int]] = defaultdict(list)
+    for k, leader in enumerate(leaders):
+        members[leader].append(k)
+    return members
 
 
 def train_val(

@@ -118,3 +118,47 @@ def print_findings(out: Console, findings: list[dict[str, Any]], *, everything: 
         out.print(line)
     if len(shown) < len(ranked):
         out.print(f"[dim]... and {len(ranked) - len(shown)} more (--all lists them, --json for scripts)[/]")
+
+
+def print_audit(facts: dict[str, Any]) -> None:
+    """The facts of ``irstkit data audit`` for people."""
+    out = console()
+    for one in facts["sets"]:
+        info = one["info"]
+        out.print(f"[bold]{escape(one['name'])}[/]  {info['layout']}, {info['images']} images")
+        rows = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("", "p5", "p25", "p50", "p75", "p95"):
+            rows.add_column(
+                column, justify="left" if not column else "right", style=None if column else "cyan"
+            )
+        values = one["statistics"]["all"]
+        for name, key in (("area, px", "area"), ("width, px", "width"), ("height, px", "height")):
+            if values[key]:
+                rows.add_row(name, *(f"{v:g}" for v in values[key].values()))
+        for ring, found in values["scr"].items():
+            if found:
+                rows.add_row(f"SCR, ring {ring} px", *(f"{v:.2f}" for v in found.values()))
+        out.print(rows)
+        for row in one["leaks"]:
+            hit = len(row["twins"]) or len(row["exact"])
+            style = "bold red" if hit else "green"
+            out.print(
+                f"[{style}]{'✗' if hit else '✓'}[/] {row['scheme']}: of {row['of']},"
+                f" {len(row['exact'])} images are in {row['in']} exactly, {len(row['twins'])} as twins"
+            )
+        for why, count in one["suspicious"].items():
+            out.print(f"[yellow]![/] {count} targets: {why}")
+        for found in one["wrong_pairs"][:SHOWN]:
+            ids = ", ".join(found["ids"][:6])
+            out.print(Text(f"! {found['message']}" + (f": {ids}" if ids else ""), style="yellow"))
+        print_findings(out, info["findings"])
+    repeated, pairs = facts["exact_repetitions"], facts["twin_pairs"]
+    out.print(
+        f"{len(repeated)} images repeated exactly; {len(pairs)} twin pairs in {len(facts['twin_groups'])} groups,"
+        f" {facts['twin_pairs_across_sets']} of them across sets"
+    )
+    if len(facts["sets"]) > 1:
+        crossing = [p for p in pairs if p["a"]["set"] != p["b"]["set"]]
+        for pair in crossing[:SHOWN]:
+            a, b = pair["a"], pair["b"]
+            out.print(Text(f"  {a['set']} {a['id']} ~ {b['set']} {b['id']} ({pair['correlation']:.4f})"))

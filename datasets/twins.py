@@ -2,8 +2,8 @@
 
 Two images are twins when the correlation of their thumbnails (area averages, any size and aspect squeezed to
 32x32) is above 0.995. In this field such pairs are one background with another target on it, or frames of
-one camera: apart, one in training and one in test, they flatter the test. Groups are closed over pairs: a twin
-of a twin is in the group.
+one camera: apart, one in training and one in test, they flatter the test. Groups are closed over pairs: a
+twin of a twin is in the group.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -45,25 +45,31 @@ def thumbnails(records: Sequence[Record], *, workers: int = 2) -> NDArray[np.flo
 
 
 def twin_pairs(
-    vectors: NDArray[np.float64], *, threshold: float = THRESHOLD
+    vectors: NDArray[np.float64], *, threshold: float = THRESHOLD, apart: ArrayLike | None = None
 ) -> Iterator[tuple[int, int, float]]:
     """Pairs (i, j, correlation) with i < j and a correlation above ``threshold``, in order.
 
     ``vectors`` are rows of mean 0 and norm 1 (:func:`thumbnail`). Flat images, all zeros, are nobody's twins:
-    they have no correlation. Memory does not grow with the number of pairs compared.
+    they have no correlation. Memory does not grow with the number of pairs compared. ``apart``, (N,) integers:
+    only pairs whose numbers differ (frames of one sequence are alike anyway, and their pairs are legion).
     """
     single = vectors.astype(np.float32)
+    labels = None if apart is None else np.asarray(apart)
     for i in range(0, len(single), _BLOCK):
         found: list[NDArray[np.int64]] = []
         for j in range(i, len(single), _BLOCK):
             near = np.argwhere(single[i : i + _BLOCK] @ single[j : j + _BLOCK].T > threshold - _MARGIN)
             near += (i, j)
-            found.append(near[near[:, 0] < near[:, 1]])
+            near = near[near[:, 0] < near[:, 1]]
+            found.append(near if labels is None else near[labels[near[:, 0]] != labels[near[:, 1]]])
         pairs = np.concatenate(found)
-        for a, b in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].tolist():
-            correlation = float((vectors[a] * vectors[b]).sum())
-            if correlation > threshold:
-                yield a, b, correlation
+        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+        for start in range(0, len(pairs), _BLOCK):
+            some = pairs[start : start + _BLOCK]
+            correlations = (vectors[some[:, 0]] * vectors[some[:, 1]]).sum(axis=1)
+            for (a, b), correlation in zip(some.tolist(), correlations.tolist(), strict=True):
+                if correlation > threshold:
+                    yield a, b, correlation
 
 
 def group(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:

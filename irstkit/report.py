@@ -284,7 +284,7 @@ def comparisons(records: Sequence[Record], predictions: Path, count: int = 8) ->
     pictures = []
     for record in records[::step][:count]:
         truth = record.read_mask()
-        predicted = read_mask(predictions / "masks" / f"{record.id}.png")
+        predicted = read_mask(predictions / "masks" / f"{record.id.removeprefix('images/')}.png")
         instances = mask_to_instances(truth)
         centre = instances[0].centroid if instances else (truth.shape[1] / 2, truth.shape[0] / 2)
         window = crop_around(truth.shape, centre, 64)

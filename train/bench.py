@@ -167,13 +167,15 @@ def table(rows: list[dict[str, Any]]) -> str:
         step = f"{row['step_seconds'] * 1e3:8.1f} ms" if "step_seconds" in row else "-"
         memory = f"{row['memory_mib']:.0f} MiB" if row.get("memory_mib") is not None else "-"
         lines.append(
-            f"{row['model']:<14}{row['parameters']:>12,}{row['macs'] / 1e9:>9.3f}{row['images_per_second']:>10.2f}"
+            f"{row['model']:<14}{row['parameters']:>12,}{row['macs'] / 1e9:>9.3f}"
+            f"{row['images_per_second']:>10.2f}"
             f"{row['latency_seconds'] * 1e3:>8.1f} ms{step:>11}{memory:>11}"
         )
     first = rows[0]
     lines += [
         "",
-        f"{first['size'][0]}x{first['size'][1]}, batch {first['batch']}, {first['device']}, {first['threads']} threads, "
+        f"{first['size'][0]}x{first['size'][1]}, batch {first['batch']}, {first['device']}, "
+        f"{first['threads']} threads, "
         f"medians of {first['rounds']}; step = forward, Soft-IoU, backward, Adam",
         f"MACs an image by {first['macs_counted']}",
     ]

@@ -2,7 +2,7 @@
 
 Keys: ``kind`` and ``format``; ``model`` {name, options, state}; ``normalisation`` {mean, std} of images in
 0..1; ``step``, ``epoch``; ``metrics`` on the validation part; ``data`` (names, counts, split hashes);
-``settings``; ``weights`` (hash); and, in ``last.pt``, ``training``: all that resuming to the bit needs.
+``seen`` (ids of the images trained or selected on, by data set); ``settings``; ``weights`` (hash); and, in ``last.pt``, ``training``: all that resuming to the bit needs.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | Pa
         if shapes:
             k = min(shapes)
             parts.append(
-                f"{len(shapes)} of another shape ({k}: {tuple(state[k].shape)}, expected {tuple(own[k].shape)})"
+                f"{len(shapes)} of another shape "
+                f"({k}: {tuple(state[k].shape)}, expected {tuple(own[k].shape)})"
             )
         raise IrstkitError(f"the weights are of another network: {', '.join(parts)}", path=path)
     network.load_state_dict(dict(state))

@@ -1,17 +1,43 @@
-"""Scoring a checkpoint on a split: native resolution, the corrected metrics first."""
+"""Scoring predictions on a split: native resolution, the corrected metrics first."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..annotate.console import track
+import numpy as np
+from numpy.typing import NDArray
+
+from ..annotate.console import note, track
 from ..annotate.errors import IrstkitError
 from ..datasets.readers import open_dataset
 from ..datasets.records import Dataset, Record, split_hash
-from .metrics import SegmentationMeter, Settings
+from .metrics import SegmentationMeter, Settings, as_binary
+from .metrics_report import attribute_lookup, bootstrap, breakdown
+from .metrics_roc import PixelRoc, PixelRocMeter, TargetRoc, merge_target_rocs, target_roc
 from .predictor import Predictor
+from .sources import NetworkSource, Source
+
+LEVELS = 1 / (1 + np.exp(-np.linspace(-20, 30, 2048)))
+"""Thresholds of a set's curves: 2048, equally spaced in logit. At each of them the curve is exact."""
+FA_LIMITS = (1e-6, 1e-5, 1e-4)
+BREAKDOWNS = ("kind", "size", "scr", "scene", "sequence")
+
+
+@dataclass
+class Scores:
+    """The sums over a split, and curves where they were asked for."""
+
+    meter: SegmentationMeter
+    target: TargetRoc | None = None
+    pixel: PixelRoc | None = None
+    seconds: float = 0.0
+    maps: dict[str, NDArray] = field(default_factory=dict)
 
 
 def labelled_part(data: Dataset, split: str | None) -> tuple[list[Record], str]:
@@ -35,51 +61,199 @@ def labelled_part(data: Dataset, split: str | None) -> tuple[list[Record], str]:
     return records, split
 
 
+def score(
+    source: Source,
+    records: Sequence[Record],
+    settings: Settings | None = None,
+    *,
+    curves: bool = False,
+    keep: bool = False,
+    workers: int = 2,
+) -> Scores:
+    """Score the maps of ``source``; the network runs ahead while threads label components.
+
+    Parameters
+    ----------
+    curves
+        The target ROC and the pixel ROC too, at :data:`LEVELS`.
+    keep
+        Keep the masks, for a gallery.
+    """
+    settings = settings or Settings()
+    total = SegmentationMeter(
+        settings.threshold, settings.distance, settings.matching, settings.connectivity, settings.empty
+    )
+    pixels = PixelRocMeter("exact")
+    rocs: list[TargetRoc] = []
+    out = Scores(total)
+
+    def one(record: Record, values: NDArray) -> tuple[SegmentationMeter, TargetRoc | None, PixelRocMeter]:
+        meter = SegmentationMeter(
+            settings.threshold, settings.distance, settings.matching, settings.connectivity, settings.empty
+        )
+        mask = record.read_mask()
+        meter.update(values, mask, id=record.id)
+        roc, part = None, PixelRocMeter("exact")
+        if curves:
+            ranks = to_ranks(values)
+            roc = target_roc(
+                ranks, mask, distance=settings.distance, connectivity=settings.connectivity, id=record.id
+            )
+            part.update(ranks, mask, id=record.id)
+        return meter, roc, part
+
+    def collect(done: Future) -> None:
+        meter, roc, part = done.result()
+        total.merge(meter)
+        if roc is not None:
+            rocs.append(roc)
+            pixels.merge(part)
+
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future] = deque()
+        for record in track(records, f"evaluating {source.name}"):
+            start = time.perf_counter()
+            values = source.map(record)
+            out.seconds += time.perf_counter() - start
+            if keep:
+                out.maps[record.id] = as_binary(values, settings.threshold, record.id)
+            waiting.append(pool.submit(one, record, values))
+            while len(waiting) > 4 * workers:  # in order, so that every list is a function of the records
+                collect(waiting.popleft())
+        while waiting:
+            collect(waiting.popleft())
+    if curves and rocs:
+        merged = merge_target_rocs(rocs)
+        out.target = TargetRoc(
+            from_ranks(merged.thresholds), merged.detected, merged.false_pixels, merged.targets, merged.pixels
+        )
+        curve = pixels.compute()
+        out.pixel = PixelRoc(from_ranks(curve.thresholds), curve.tpr, curve.fpr, curve.auc)
+    return out
+
+
+def to_ranks(values: NDArray) -> NDArray[np.float64]:
+    """How many of :data:`LEVELS` lie below each probability, / 2048: thresholds among them are kept exactly."""
+    probability = values.astype(np.float64) if values.dtype != bool else values * 1.0
+    return np.searchsorted(LEVELS, probability, side="left") / len(LEVELS)
+
+
+def from_ranks(thresholds: NDArray) -> NDArray[np.float64]:
+    """Thresholds on ranks back to thresholds on probabilities."""
+    padded = np.append(LEVELS, 1.0)
+    at = np.rint(np.clip(thresholds, 0, 1) * len(LEVELS)).astype(int)
+    return np.where(np.isinf(thresholds), -np.inf, padded[at])
+
+
 def evaluate(
-    predictor: Predictor,
+    source: Source | Predictor,
     data: str | Path | Dataset,
     split: str | None = None,
     *,
     settings: Settings | None = None,
-    progress: bool = True,
+    curves: bool = False,
+    by: Sequence[str] = (),
+    resamples: int = 0,
 ) -> dict[str, Any]:
-    """Metrics of a network on ``SCHEME/PART``, with all that they depend on beside them (ready for JSON).
+    """Metrics on ``SCHEME/PART``, with all that they depend on beside them (ready for JSON).
 
     Parameters
     ----------
     settings
         Threshold, matching distance and rule, connectivity: see :class:`.metrics.Settings`.
+    curves
+        ``roc``: pixel AUC, target AUC up to Fa 1e-4, Pd at Fa 1e-6, 1e-5, 1e-4.
+    by
+        Break the numbers down: ``kind``, ``size``, ``scr``, ``scene``, ``sequence``.
+    resamples
+        Bootstrap intervals (95 %) from so many redrawn sets; sequences are drawn whole.
     """
     settings = settings or Settings()
+    source = NetworkSource(source) if isinstance(source, Predictor) else source
     data = data if isinstance(data, Dataset) else open_dataset(data)
     records, name = labelled_part(data, split)
-    meter = SegmentationMeter(
-        settings.threshold, settings.distance, settings.matching, settings.connectivity, settings.empty
-    )
-    spent = 0.0
-    for record in track(records, f"evaluating {name}") if progress else records:
-        image, mask = record.read_image(), record.read_mask()
-        start = time.perf_counter()
-        probability = predictor.probability(image)
-        spent += time.perf_counter() - start
-        meter.update(probability, mask, id=record.id)
+    scores = score(source, records, settings, curves=curves)
+    return report(source, data, records, name, scores, by=by, resamples=resamples)
+
+
+def report(
+    source: Source,
+    data: Dataset,
+    records: Sequence[Record],
+    split: str,
+    scores: Scores,
+    *,
+    by: Sequence[str] = (),
+    resamples: int = 0,
+) -> dict[str, Any]:
+    """The result of :func:`evaluate` from scores."""
+    seen = set(source.seen.get(data.root.resolve().name, ()))
+    known = sum(r.id in seen for r in records)
+    if known:
+        note(f"{known} of these {len(records)} images were trained or selected on: the numbers flatter")
     sizes = sorted({r.size for r in records})
-    return {
-        **meter.compute(),
+    result: dict[str, Any] = {
+        **scores.meter.compute(),
         "data": data.root.resolve().name,
         "layout": data.layout,
-        "split": name,
+        "split": split,
         "split_hash": split_hash(r.id for r in records),
+        "seen_in_training": known,
         "input": {
-            **predictor.described(),
-            "smallest": list(min(sizes)),
-            "largest": list(max(sizes)),
+            **source.described(),
+            "smallest": list(sizes[0]),
+            "largest": list(sizes[-1]),
             "sizes": len(sizes),
         },
-        "device": str(predictor.device),
-        "seconds_predicting": round(spent, 3),
-        **predictor.about,
+        "seconds_predicting": round(scores.seconds, 3),
+        **source.about,
     }
+    if scores.target is not None and scores.pixel is not None:
+        points = {f"{limit:g}": scores.target.pd_at_fa(limit) for limit in FA_LIMITS}
+        result["roc"] = {
+            "pixel_auc": scores.pixel.auc,
+            "target_auc": scores.target.auc(FA_LIMITS[-1]),
+            "target_auc_up_to_fa": FA_LIMITS[-1],
+            "pd_at_fa": {
+                k: None if p is None else {"pd": p[0], "threshold": p[1]} for k, p in points.items()
+            },
+            "thresholds": f"{len(LEVELS)}, equally spaced in logit from -20 to 30",
+        }
+    if resamples:
+        groups: dict[Any, Any] = {r.id: r.sequence if r.sequence is not None else r.id for r in records}
+        found = bootstrap(scores.meter, resamples=resamples, groups=groups)
+        result["intervals_95"] = {k: None if v is None else list(v) for k, v in found.items()}
+        result["resamples"] = resamples
+    if by:
+        images: dict[Any, Any] = {r.id: {"scene": r.scene, "sequence": r.sequence} for r in records}
+        lookup = attribute_lookup({r.id: _attributes(r) for r in records})
+        described = any(r.attributes.get("targets") for r in records)
+        result["by"] = {
+            key: breakdown(scores.meter, key, images=images, targets=lookup if described else None)
+            for key in by
+        }
+    return result
+
+
+def _attributes(record: Record) -> list[dict[str, Any]]:
+    """What is known of a record's targets, each with its centre (pixel centres at whole numbers)."""
+    known = record.attributes.get("targets") or ()
+    if record.boxes is None or len(record.boxes) != len(known):
+        return []
+    rows = []
+    for box, attributes in zip(record.boxes, known, strict=True):
+        x1, y1, x2, y2 = box.tolist()
+        rows.append({"x": (x1 + x2 - 1) / 2, "y": (y1 + y2 - 1) / 2, **attributes})
+    return rows
+
+
+def staircase(roc: TargetRoc) -> list[tuple[float, float, float]]:
+    """(Fa, Pd, threshold) wherever a larger Fa allows a larger Pd: the curve worth drawing."""
+    order = np.lexsort((-roc.detected, roc.false_pixels))
+    best = np.maximum.accumulate(roc.detected[order])
+    new = np.flatnonzero(np.diff(best, prepend=-1))
+    rows = order[new]
+    return [(float(roc.fa[k]), float(roc.pd[k]), float(roc.thresholds[k])) for k in rows]
 
 
 def table(result: dict[str, Any]) -> str:
@@ -88,21 +262,49 @@ def table(result: dict[str, Any]) -> str:
     def show(value: float | None, scale: float = 100, digits: int = 2) -> str:
         return "undefined" if value is None else f"{value * scale:.{digits}f}"
 
-    fa = show(result["fa"], 1e6)
+    def interval(key: str, scale: float = 100) -> str:
+        found = result.get("intervals_95", {}).get(key)
+        return "" if found is None else f" [{found[0] * scale:.2f}, {found[1] * scale:.2f}]"
+
+    r = result
     lines = [
-        f"IoU        {show(result['iou'])} %",
-        f"nIoU       {show(result['niou'])} %   ({result['niou_skipped']} images without target and detection skipped)",
-        f"Pd         {show(result['pd'])} %   ({result['detected']} of {result['targets']} targets)",
-        f"Fa         {fa} x 1e-6   ({result['false_pixels']} pixels in {result['false_components']} components)",
-        f"precision  {show(result['precision'])} %   recall {show(result['recall'])} %   F1 {show(result['f1'])} %",
-        "",
-        f"{result['images']} images of {result['data']} {result['split']} (hash {result['split_hash']}), "
-        f"{result['pixels']} pixels",
-        f"threshold > {result['threshold']:g}, matching {result['matching']} below {result['distance']:g} px, "
-        f"{result['connectivity']}-connected",
+        f"IoU        {show(r['iou'])} %{interval('iou')}",
+        f"nIoU       {show(r['niou'])} %{interval('niou')}   "
+        f"({r['niou_skipped']} images without target and detection skipped)",
+        f"Pd         {show(r['pd'])} %{interval('pd')}   ({r['detected']} of {r['targets']} targets)",
+        f"Fa         {show(r['fa'], 1e6)} x 1e-6{interval('fa', 1e6)}   "
+        f"({r['false_pixels']} pixels in {r['false_components']} components)",
+        f"precision  {show(r['precision'])} %   recall {show(r['recall'])} %   F1 {show(r['f1'])} %",
     ]
-    if "input" in result:
-        lines.append(f"input at native size, padding: {result['input']['padding']}")
-    if "model" in result:
-        lines.append(f"{result['model']}, step {result['step']}, weights {result['weights'][:12]}")
+    if "roc" in r:
+        roc = r["roc"]
+        points = [
+            f"{'undefined' if p is None else show(p['pd'])} % at Fa {k}" for k, p in roc["pd_at_fa"].items()
+        ]
+        lines.append(
+            f"AUC        pixel {show(roc['pixel_auc'])} %, target up to Fa 1e-4 {show(roc['target_auc'])} %"
+        )
+        lines.append(f"Pd         {', '.join(points)}")
+    lines += [
+        "",
+        f"{r['images']} images of {r['data']} {r['split']} (hash {r['split_hash']}), {r['pixels']} pixels",
+        f"threshold > {r['threshold']:g}, matching {r['matching']} below {r['distance']:g} px, "
+        f"{r['connectivity']}-connected",
+    ]
+    if "padding" in r["input"]:
+        lines.append(f"input at native size, padding: {r['input']['padding']}")
+    else:
+        lines.append(f"predictions: {r['input']['files']}")
+    if r["seen_in_training"]:
+        lines.append(f"NOT A TEST: {r['seen_in_training']} of these images were trained or selected on")
+    if "model" in r:
+        lines.append(f"{r['model']}, step {r['step']}, weights {r['weights'][:12]}")
+    for key, groups in r.get("by", {}).items():
+        lines += ["", f"by {key}:"]
+        for group, numbers in groups.items():
+            shown = [f"{k} {show(numbers[k])} %" for k in ("iou", "pd", "recall") if k in numbers]
+            if "fa" in numbers:
+                shown.append(f"Fa {show(numbers['fa'], 1e6)}e-6")
+            count = f"{numbers['targets']} targets"
+            lines.append(f"  {group:<16}{count:>14}   {'   '.join(shown)}")
     return "\n".join(lines)

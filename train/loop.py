@@ -46,7 +46,7 @@ def fit(
     max_steps: int | None = None,
     max_minutes: float | None = None,
 ) -> dict[str, Any]:
-    """Train a network and leave ``last.pt``, ``best.pt``, ``log.csv``, ``run.json`` and TensorBoard events in ``out``.
+    """Train a network; leave ``last.pt``, ``best.pt``, ``log.csv``, ``run.json``, ``tensorboard/`` in ``out``.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ class _Run:
                 raise IrstkitError(
                     f"the loss is {total} at step {self.step + 1} (lr {rate:g}, {s.precision})",
                     path=self.out,
-                    hint="a smaller --lr, --clip 1, --warmup 100 or --precision 32-true; last.pt holds the epoch before",
+                    hint="a smaller --lr, --clip 1, --warmup 100 or --precision 32-true",
                 )
             if s.clip is not None:
                 self.fabric.clip_gradients(
@@ -251,7 +251,7 @@ class _Run:
         board.flush()
 
     def _validate(self) -> dict[str, Any]:
-        """The metrics on the validation part, at native size, with the averaged weights where there are some."""
+        """The metrics on the validation part, at native size, of the averaged weights where there are some."""
         if self.validation is None:
             return {}
         s, pixels = self.settings, self.validation
@@ -279,6 +279,7 @@ class _Run:
             "epoch": self.step / self.epoch_steps,
             "metrics": metrics,
             "data": self.material.about,
+            "seen": self.material.ids,
             "settings": self.settings.as_dict(),
             "steps": self.steps,
             "weights": weights_hash(state),
@@ -326,9 +327,8 @@ class _Run:
             raise IrstkitError(f"the run was on other images (different: {', '.join(different)})", path=path)
         threads = former["training"]["threads"]
         if threads != torch.get_num_threads():
-            note(
-                f"the run used {threads} threads, now {torch.get_num_threads()}: equal only up to rounding (--threads)"
-            )
+            now_used = torch.get_num_threads()
+            note(f"the run used {threads} threads, now {now_used}: equal only up to rounding (--threads)")
 
     def _restore(self, former: dict[str, Any]) -> None:
         state = former["training"]
@@ -418,7 +418,8 @@ def _seed_everything(seed: int) -> None:
 
 def _random_state() -> dict[str, Any]:
     """Every generator's state in plain types and tensors."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
+    state: Any = np.random.get_state()  # noqa: NPY002
+    name, keys, position, has_gauss, gauss = state
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
@@ -446,16 +447,15 @@ def _deterministic() -> Iterator[None]:
     )
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    filled = torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # costs time, and nothing here reads such memory
-    )
+    deterministic: Any = torch.utils.deterministic
+    filled = deterministic.fill_uninitialized_memory
+    deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
             yield
     finally:
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        deterministic.fill_uninitialized_memory = filled
         torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
@@ -497,7 +497,8 @@ def _out_of_memory(error: Exception, s: Settings, step: int, device: torch.devic
     if isinstance(error, RuntimeError) and "out of memory" not in text and "allocate memory" not in text:
         return None
     return IrstkitError(
-        f"out of memory on {device} at step {step + 1}: batch {s.batch} of {s.crop}x{s.crop} crops in {s.precision}",
+        f"out of memory on {device} at step {step + 1}: "
+        f"batch {s.batch} of {s.crop}x{s.crop} crops in {s.precision}",
         hint=f"try --batch {max(1, s.batch // 2)} --accumulate {s.accumulate * 2}, a smaller --crop"
         + ("" if s.precision != "32-true" else ", or --precision bf16-mixed"),
     )

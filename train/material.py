@@ -25,6 +25,8 @@ class Material:
     validation: Sequence[Record]
     about: dict[str, Any]
     paths: dict[str, str]
+    ids: dict[str, list[str]]
+    """Ids of all images that a run saw, for training or validation, by data set name."""
 
 
 def compose(
@@ -116,11 +118,16 @@ def compose(
     paths = {
         source: str(path) for source, path in (("real", real), ("synthetic", synthetic)) if path is not None
     }
-    return Material(train, validation, about, paths)
+    ids: dict[str, list[str]] = {}
+    for source, (data, _) in sets.items():
+        seen = chosen | ({id(r) for r in validation} if source == judge else set())
+        name = data.root.resolve().name
+        ids[name] = sorted({*ids.get(name, ()), *(r.id for r in data if id(r) in seen)})
+    return Material(train, validation, about, paths, ids)
 
 
 def _training_split(data: Dataset, split: str | None) -> str:
-    """The split named, or the default scheme's ``train``; ``all`` where the set has no splits. Never a test part."""
+    """The split named, or the default scheme's ``train``; ``all`` where there are none. Never test images."""
     parts = data.schemes()
     if split is None:
         if data.default_scheme is None and not parts:
@@ -133,13 +140,19 @@ def _training_split(data: Dataset, split: str | None) -> str:
                 hint=f"name one with --real-split or --synthetic-split: {', '.join(_names(data))}, all",
             )
         return f"{scheme}/train"
-    if split.rpartition("/")[2] == "test":
-        raise IrstkitError(f"{split!r} is a test list: it is never trained on or selected by", path=data.root)
-    if split == "all" and any("test" in p for p in parts.values()):
-        raise IrstkitError(
-            "'all' holds the test list, which is never trained on", path=data.root, hint="name a split"
-        )
-    data.part(split)
+    if split != "all" and "/" not in split:
+        split = f"{data.default_scheme}/{split}"
+    chosen = {r.id for r in data.part(split)}
+    of = data.default_scheme if split == "all" else split.rpartition("/")[0]
+    test = f"{of}/test"
+    if of is not None and "test" in parts.get(of, {}):
+        shared = chosen & {r.id for r in data.part(test)}
+        if shared:
+            raise IrstkitError(
+                f"{split!r} holds {len(shared)} images of the test list {test}, which is never trained on",
+                path=data.root,
+                hint="name another split",
+            )
     return split
 
 

@@ -48,9 +48,11 @@ class ImageRow(NamedTuple):
 
 
 class TargetRow(NamedTuple):
-    """One target of a mask: ``target`` is its number, from 0, in raster order of first pixels, centroid (x, y) in pixels.
+    """One target of a mask.
 
-    ``distance`` is that to the matched detection's centroid, None for a miss.
+    ``target`` is its number, from 0, in raster order of first pixels; ``x``, ``y`` its centroid in pixels;
+    ``distance`` that to the matched detection's centroid and ``detection_area`` its pixels, None for a miss;
+    ``covered`` those of its ``area`` pixels that are predicted positive.
     """
 
     id: Hashable
@@ -59,6 +61,8 @@ class TargetRow(NamedTuple):
     x: float
     y: float
     distance: float | None
+    detection_area: int | None
+    covered: int
 
     @property
     def detected(self) -> bool:
@@ -134,14 +138,21 @@ def evaluate_image(prediction: Any, target: Any, settings: Settings, *, id: Hash
             hint="predict at the mask's size (pad and crop); masks are never resized",
         )
     ours, theirs = np.flatnonzero(truth), np.flatnonzero(positive)
-    tp = int(np.count_nonzero(truth.ravel()[theirs])) if len(ours) else 0
+    hit = positive.ravel()[ours]
+    tp = int(np.count_nonzero(hit))
     targets = components_at(ours, truth, settings.connectivity)
     predictions = components_at(theirs, positive, settings.connectivity)
     matched = match(targets, predictions, distance=settings.distance, matching=settings.matching)
+    if len(targets) == 1:
+        covered = [tp]
+    else:
+        covered = (
+            np.bincount(targets.members()[hit], minlength=len(targets)).tolist() if tp else [0] * len(targets)
+        )
     rows = tuple(
-        TargetRow(id, k, area, x, y, d)
-        for k, (area, (x, y), d) in enumerate(
-            zip(targets.area, targets.centroids(), matched.distance, strict=True)
+        TargetRow(id, k, area, x, y, d, None if p is None else predictions.area[p], c)
+        for k, (area, (x, y), d, p, c) in enumerate(
+            zip(targets.area, targets.centroids(), matched.distance, matched.prediction, covered, strict=True)
         )
     )
     row = ImageRow(

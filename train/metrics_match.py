@@ -37,9 +37,16 @@ class Components:
     area: list[int]
     sum_x: list[int]
     sum_y: list[int]
+    labels: Sequence[int] | NDArray[np.intp] = ()
+    """Of each pixel, in raster order: an entry of ``owner``, the number of its component."""
+    owner: Sequence[int] | NDArray[np.intp] = ()
 
     def __len__(self) -> int:
         return len(self.area)
+
+    def members(self) -> NDArray[np.intp]:
+        """The number of the component of each pixel of the mask, in raster order of the pixels."""
+        return np.asarray(self.owner, np.intp)[np.asarray(self.labels, np.intp)]
 
     def centroids(self) -> list[tuple[float, float]]:
         """Mean (x, y) of each component."""
@@ -77,7 +84,7 @@ def _label_few(pixels: NDArray[np.intp], width: int, connectivity: int) -> Compo
     area: list[int] = []
     sum_x: list[int] = []
     sum_y: list[int] = []
-    label: dict[int, int] = {}
+    label: dict[int, int] = {}  # by position; its values, in order, are the labels of the pixels
     get = label.get
     eight = connectivity == 8
     for pixel in pixels.tolist():
@@ -118,10 +125,18 @@ def _label_few(pixels: NDArray[np.intp], width: int, connectivity: int) -> Compo
         sum_x[here] += x
         sum_y[here] += y
         label[at] = here
+    labels = tuple(label.values())
     roots = [k for k, p in enumerate(parent) if k == p]
     if len(roots) == len(parent):
-        return Components(area, sum_x, sum_y)
-    return Components([area[k] for k in roots], [sum_x[k] for k in roots], [sum_y[k] for k in roots])
+        return Components(area, sum_x, sum_y, labels, roots)
+    owner = list(range(len(parent)))
+    for n, k in enumerate(roots):
+        owner[k] = n
+    for k, p in enumerate(parent):  # parents come first: theirs is already final
+        if p != k:
+            owner[k] = owner[p]
+    area, sum_x, sum_y = ([column[k] for k in roots] for column in (area, sum_x, sum_y))
+    return Components(area, sum_x, sum_y, labels, owner)
 
 
 def _label_many(pixels: NDArray[np.intp], mask: NDArray[np.bool_], connectivity: int) -> Components:
@@ -144,7 +159,9 @@ def _label_many(pixels: NDArray[np.intp], mask: NDArray[np.bool_], connectivity:
     first = np.empty(count, np.intp)
     first[at[::-1]] = pixels[::-1]  # of equal indices the last write stays: each label's first pixel
     order = np.argsort(first[1:])  # OpenCV numbers by blocks of 2x2, not by first pixel
-    return Components(area[order].tolist(), sum_x[order].tolist(), sum_y[order].tolist())
+    owner = np.empty(count, np.intp)
+    owner[order + 1] = np.arange(count - 1)
+    return Components(area[order].tolist(), sum_x[order].tolist(), sum_y[order].tolist(), at, owner)
 
 
 # ---------------------------------------------------------------------------------------------- matching

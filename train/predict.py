@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -112,7 +111,7 @@ def predict(
                 score = float(probability[y1:y2, x1:x2][instance.mask].max())
                 add_instance(coco, image_id, instance, image.shape, score=round(score, 6))
                 found += 1
-            name = f"{record.id}.png"
+            name = f"{record.id.removeprefix('images/')}.png"
             write_png(folder / "masks" / name, mask.astype(np.uint8) * 255)
             truth = record.read_mask() if record.mask is not None else None
             write_png(folder / "overlays" / name, overlay(image, mask, truth))
@@ -135,7 +134,7 @@ def overlay(
     *,
     side: int = 512,
 ) -> NDArray[np.uint8]:
-    """The image enlarged a whole number of times to about ``side`` pixels, with outlines: (H, W, 3) uint8 RGB.
+    """The image enlarged a whole number of times to about ``side`` pixels, outlined: (H, W, 3) uint8 RGB.
 
     Truth is outlined in cyan, the prediction in orange around it; 16-bit images are stretched from their
     0.1 to their 99.9 percentile.
@@ -171,6 +170,6 @@ def _new_folder(out: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         with suppress(OSError):
             out.rmdir()
-        os.replace(temporary, out)
+        temporary.replace(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -73,6 +73,7 @@ class Predictor:
         self.channels = int(getattr(network, "in_channels", 1))
         self.dtype = next((p.dtype for p in network.parameters()), torch.float32)
         self.about: dict[str, Any] = {}
+        self.seen: dict[str, list[str]] = {}
 
     @classmethod
     def load(
@@ -91,6 +92,7 @@ class Predictor:
             "weights": weights_hash(content["model"]["state"]),
             "trained_on": content["data"],
         }
+        predictor.seen = content["seen"]
         return predictor
 
     def pad(self, image: GrayImage) -> NDArray[np.float32]:
@@ -102,7 +104,7 @@ class Predictor:
         return np.pad(values, more, mode="reflect" if self.padding == "reflect" else "constant")
 
     @torch.inference_mode()
-    def probability(self, image: GrayImage) -> NDArray[np.float32]:
+    def probability(self, image: GrayImage) -> NDArray[np.float64]:
         """(H, W) probabilities in 0..1 of a (H, W) uint8 or uint16 image."""
         height, width = image.shape
         values = torch.from_numpy(self.pad(image)).to(self.device, self.dtype)
@@ -119,7 +121,8 @@ class Predictor:
             raise
         finally:
             self.network.train(was_training)
-        return torch.sigmoid(logits.float())[0, 0, :height, :width].cpu().numpy()
+        # in float32 every logit above 17 is the probability 1, and curves lose their confident end
+        return torch.sigmoid(logits[0, 0, :height, :width].cpu().double()).numpy()
 
     def described(self) -> dict[str, Any]:
         """How images go in, for results."""

@@ -68,7 +68,7 @@ def clear_folder(out: Path) -> None:
 
 
 def write_log(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """``log.csv``, whole and atomically: an epoch a row; numbers as Python prints them, undefined ones empty."""
+    """``log.csv``, whole and atomically: an epoch a row; undefined numbers are left empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n", extrasaction="ignore")
     writer.writeheader()

@@ -198,7 +198,7 @@ def load_recipe(recipe: str, model: str) -> dict[str, Any]:
 
 
 def learning_rate(settings: Settings, step: int, steps: int) -> float:
-    """The learning rate of optimiser step ``step`` (from 0) out of ``steps``: a pure function, so nothing to resume."""
+    """The learning rate of optimiser step ``step`` (from 0) of ``steps``: pure, so nothing to resume."""
     if step < settings.warmup:
         return settings.lr * (step + 1) / settings.warmup
     done = step / max(steps, 1)

@@ -14,7 +14,20 @@ from pathlib import Path
 
 from ...annotate.errors import IrstkitError
 from ..records import Dataset
-from . import folders, irstd_1k, nuaa_sirst, nudt_sirst, own
+from . import (
+    coco_files,
+    daub,
+    folders,
+    irdst,
+    irstd_1k,
+    nuaa_sirst,
+    nudt_mirsdt,
+    nudt_sirst,
+    own,
+    sirst_v2,
+    sstnet,
+    yolo_folders,
+)
 from .probe import Match, Probe
 
 __all__ = ["READERS", "Match", "Probe", "Reader", "open_dataset"]
@@ -33,6 +46,14 @@ READERS: dict[str, Reader] = {
     nuaa_sirst.NAME: Reader(nuaa_sirst.match, nuaa_sirst.read),
     nudt_sirst.NAME: Reader(nudt_sirst.match, nudt_sirst.read),
     irstd_1k.NAME: Reader(irstd_1k.match, irstd_1k.read),
+    sirst_v2.NAME: Reader(sirst_v2.match, sirst_v2.read),
+    nudt_mirsdt.NAME: Reader(nudt_mirsdt.match, nudt_mirsdt.read),
+    sstnet.DAUB: Reader(sstnet.match_daub, sstnet.read_daub),
+    sstnet.IRDST: Reader(sstnet.match_irdst, sstnet.read_irdst),
+    daub.NAME: Reader(daub.match, daub.read),
+    irdst.NAME: Reader(irdst.match, irdst.read),
+    coco_files.NAME: Reader(coco_files.match, coco_files.read),
+    yolo_folders.NAME: Reader(yolo_folders.match, yolo_folders.read),
     folders.PAIRS: Reader(folders.match_pairs, folders.read_pairs),
     folders.IMAGES: Reader(folders.match_images, folders.read_images),
 }
@@ -41,6 +62,8 @@ READERS: dict[str, Reader] = {
 
 def open_dataset(path: str | Path, layout: str | None = None) -> Dataset:
     """Read the data set in the folder ``path``, recognising its layout (or by the one named).
+
+    ``path`` may also be one COCO file, its images beside it.
 
     What is wrong with single images or lists is listed in ``Dataset.findings``; see ``Dataset.part``.
 
@@ -52,6 +75,10 @@ def open_dataset(path: str | Path, layout: str | None = None) -> Dataset:
     root = Path(path)
     if not root.exists():
         raise IrstkitError("no such folder", path=root)
+    if root.is_file() and root.suffix == ".json" and layout in (None, coco_files.NAME):
+        home = root.parent.parent if root.parent.name == "annotations" else root.parent
+        reader = Reader(lambda p: Match(True, ""), lambda p: coco_files.read_files(p, [root]))
+        return _read(reader, Probe(home), Match(True, f"COCO: {root.name}"))
     if not root.is_dir():
         raise IrstkitError("is a file, the folder of a data set was expected", path=root)
     probe = Probe(root)
@@ -82,7 +109,10 @@ def open_dataset(path: str | Path, layout: str | None = None) -> Dataset:
 def _read(reader: Reader, probe: Probe, matched: Match) -> Dataset:
     data = reader.read(probe)
     if not data.records:
-        raise IrstkitError(f"no image in this data set ({data.layout}: {matched.why})", path=probe.root)
+        errors = [f for f in data.findings if f.severity == "error"]
+        first = f"; first of {len(errors)} errors: {errors[0]}" if errors else ""
+        text = f"no image in this data set ({data.layout}: {matched.why}{first})"
+        raise IrstkitError(text, path=probe.root)
     return replace(data, why=data.why or matched.why)
 
 

@@ -6,9 +6,13 @@ in another. ``images``: only images, directly in the folder or below it: backgro
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from ..records import Dataset
-from .lists import assign_splits, find_lists
+from .lists import Splits, assign_splits, find_lists
 from .probe import Builder, Match, Probe
+from .sequences import folder_parts, sequence_of
 
 PAIRS = "pairs"
 IMAGES = "images"
@@ -32,8 +36,8 @@ def read_pairs(probe: Probe) -> Dataset:
     pair = _pair(probe) or ("images", "masks")
     builder = Builder(probe)
     images, masks = probe.images(pair[0]), probe.images(pair[1])
-    splits, unions = assign_splits(builder, find_lists(probe), images)
-    builder.add_pairs(images, masks, splits=splits)
+    splits, unions = _parts(builder, images)
+    builder.add_pairs(images, masks, splits=splits, describe=_place)
     return Dataset(
         probe.root, PAIRS, tuple(builder.records), _only_scheme(builder), tuple(builder.findings), unions
     )
@@ -60,9 +64,13 @@ def read_images(probe: Probe) -> Dataset:
     """A record an image, without masks."""
     builder = Builder(probe)
     images = probe.images(_image_folder(probe) or ".")
-    splits, unions = assign_splits(builder, find_lists(probe), images)
+    splits, unions = _parts(builder, images)
+    beside = probe.root.resolve().parent / "masks"
+    if beside.is_dir() and beside != probe.root.resolve():
+        text = "this is the image folder of a data set: its masks and lists beside it are not seen from here"
+        builder.find("warning", "inner-folder", text)
     for id, path in images.items():
-        builder.add(id, path, splits=dict(splits.get(id, {})))
+        builder.add(id, path, splits=dict(splits.get(id, {})), **_place(id))
     return Dataset(
         probe.root, IMAGES, tuple(builder.records), _only_scheme(builder), tuple(builder.findings), unions
     )
@@ -72,6 +80,19 @@ def _pair(probe: Probe) -> tuple[str, str] | None:
     return next(
         (pair for pair in FOLDERS if probe.has(*pair) and all(probe.images(folder) for folder in pair)), None
     )
+
+
+def _parts(builder: Builder, images: dict[str, Path]) -> tuple[Splits, dict[str, tuple[str, ...]]]:
+    """Parts by lists and, as the scheme ``folders``, by folders called train, val and test."""
+    splits, unions = assign_splits(builder, find_lists(builder.probe), images)
+    for id, part in folder_parts(images).items():
+        splits.setdefault(id, {})["folders"] = part
+    return splits, unions
+
+
+def _place(id: str) -> dict[str, Any]:
+    sequence, frame = sequence_of(id)
+    return {} if sequence is None else {"sequence": sequence, "frame": frame}
 
 
 def _image_folder(probe: Probe) -> str | None:

@@ -76,9 +76,14 @@ def entry_ids(entry: str) -> list[str]:
 
 
 def assign_splits(
-    builder: Builder, lists: Mapping[str, Mapping[str, Path]], ids: Mapping[str, object]
+    builder: Builder,
+    lists: Mapping[str, Mapping[str, Path]],
+    ids: Mapping[str, object],
+    aliases: Mapping[str, str] | None = None,
 ) -> tuple[Splits, dict[str, tuple[str, ...]]]:
     """Read the lists; entries without an image, overlaps and unreadable lists become findings.
+
+    ``aliases`` maps further spellings of an entry to ids.
 
     Returns
     -------
@@ -92,7 +97,7 @@ def assign_splits(
     for scheme, files in lists.items():
         members: dict[str, set[str]] = {}
         for part, path in files.items():
-            members[part] = _read_part(builder, path, f"{scheme}/{part}", ids)
+            members[part] = _read_part(builder, path, f"{scheme}/{part}", ids, aliases or {})
         both = members.get("trainval", set())
         if "train" not in members and members.get("val", both) < both:  # SIRST-V2 leaves it out
             members["train"] = both - members["val"]
@@ -101,7 +106,7 @@ def assign_splits(
             unions[f"{scheme}/{part}"] = parts
             if len(parts) == 1:
                 text = f"{scheme}/{part} lists the same images as {scheme}/{parts[0]}"
-                builder.find("warning", "list_repeated", text, files.get(part), split=f"{scheme}/{part}")
+                builder.find("warning", "list-repeated", text, files.get(part), split=f"{scheme}/{part}")
         atoms = [p for p in members if p not in joined]
         for part in atoms:
             for id in members[part]:
@@ -109,30 +114,32 @@ def assign_splits(
                 if other != part:
                     text = f"{id} is in {scheme}/{other} and in {scheme}/{part}"
                     for name in (other, part):
-                        builder.find("error", "list_overlap", text, files.get(part), split=f"{scheme}/{name}")
+                        builder.find("error", "list-overlap", text, files.get(part), split=f"{scheme}/{name}")
     return splits, unions
 
 
-def _read_part(builder: Builder, path: Path, split: str, ids: Mapping[str, object]) -> set[str]:
+def _read_part(
+    builder: Builder, path: Path, split: str, ids: Mapping[str, object], aliases: Mapping[str, str]
+) -> set[str]:
     try:
         entries = read_list(path)
     except IrstkitError as error:
-        builder.find("error", "list_unreadable", error.message, path, split=split)
+        builder.find("error", "list-unreadable", error.message, path, split=split)
         return set()
     found: set[str] = set()
     for number, entry in enumerate(entries, start=1):
-        id = next((i for i in entry_ids(entry) if i in ids), None)
+        id = next((i for i in (aliases.get(e, e) for e in entry_ids(entry)) if i in ids), None)
         where = f"line {number}"
         if id is None:
-            builder.find("error", "list_entry", f"no image {entry!r}", path, where=where, split=split)
+            builder.find("error", "list-entry", f"no image {entry!r}", path, where=where, split=split)
         elif id in found:
             builder.find(
-                "warning", "list_twice", f"{entry!r} is listed twice", path, where=where, split=split
+                "warning", "list-twice", f"{entry!r} is listed twice", path, where=where, split=split
             )
         else:
             found.add(id)
     if not entries:
-        builder.find("warning", "list_empty", "the list is empty", path, split=split)
+        builder.find("warning", "list-empty", "the list is empty", path, split=split)
     return found
 
 

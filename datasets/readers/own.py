@@ -6,8 +6,6 @@ from annotations.json; the masks are derived from it, and a mask that is missing
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from typing import Any
 
 from ...annotate.boxes import as_boxes
@@ -15,12 +13,13 @@ from ...annotate.coco import read_coco
 from ...annotate.errors import IrstkitError
 from ...annotate.files import inside
 from ..records import Dataset
+from .coco_files import Targets, check_declared_size, collect_targets, is_labelled, key_of
 from .lists import assign_splits, find_lists
 from .probe import Builder, Match, Probe
 
 NAME = "irstkit"
 FILE = "annotations.json"
-IMAGE_KEYS = ("background_id", "sha256")
+IMAGE_KEYS = ("background_id", "sha256", "original", "set", "tile")
 
 
 def match(probe: Probe) -> Match:
@@ -38,7 +37,7 @@ def read(probe: Probe) -> Dataset:
     builder = Builder(probe)
     path = probe.root / FILE
     coco = read_coco(path)
-    targets = _targets(builder, coco)
+    targets, labelled = collect_targets(builder, coco, path), is_labelled(coco)
     files = {f"images/{id}": file for id, file in probe.images("images").items()}
     masks = probe.images("masks")
     by_name = {file.relative_to(probe.root).as_posix(): id for id, file in files.items()}
@@ -58,7 +57,7 @@ def read(probe: Probe) -> Dataset:
         id = by_name.get(name) or by_name.get(f"images/{name}")
         if id is None:
             builder.find(
-                "error", "image_missing", f"no image file {name!r}", path, where=f"{where}.file_name"
+                "error", "image-missing", f"no image file {name!r}", path, where=f"{where}.file_name"
             )
             continue
         if id in seen:
@@ -71,64 +70,31 @@ def read(probe: Probe) -> Dataset:
     for id, entry, k in rows:
         mask = left.pop(id.removeprefix("images/"), None)
         if mask is None and masks:
-            builder.find("error", "mask_missing", "an image without mask", files[id], record=id)
-        boxes, tracks, attributes = targets.get(_key(entry.get("id")), ([], [], []))
+            builder.find("error", "mask-missing", "an image without mask", files[id], record=id)
+        found = targets.get(key_of(entry.get("id")), Targets())
         known: dict[str, Any] = {key: entry[key] for key in IMAGE_KEYS if key in entry}
         frame = entry.get("frame")
         builder.add(
             id,
             files[id],
             mask,
-            boxes=as_boxes(boxes),
-            track_ids=tuple(tracks) if boxes and all(t is not None for t in tracks) else None,
+            boxes=as_boxes(found.boxes) if labelled else None,
+            track_ids=found.track_ids(),
             sequence=None if entry.get("sequence") is None else str(entry["sequence"]),
             frame=frame if isinstance(frame, int) else None,
             source=entry["source"] if entry.get("source") in ("real", "synthetic") else "real",
             scene=entry["scene"] if isinstance(entry.get("scene"), str) else None,
             splits=splits.get(id, {}),
-            attributes={**known, "targets": tuple(attributes)},
+            attributes={**known, **found.known()} if labelled else known,
         )
-        declared = (entry.get("height"), entry.get("width"))
-        size = builder.records[-1].size
-        if size != (0, 0) and declared != size:
-            text = f"{FILE} says {declared[1]}x{declared[0]}, the image is {size[1]}x{size[0]}"
-            builder.find("error", "image_size", text, files[id], where=f"$.images[{k}]", record=id)
+        check_declared_size(builder, entry, path, f"$.images[{k}]")
     for id in sorted(set(files) - seen):
-        builder.find("error", "annotation_missing", f"an image that {FILE} does not list", files[id])
+        builder.find("error", "annotation-missing", f"an image that {FILE} does not list", files[id])
     for mask in left.values():
-        builder.find("error", "image_missing", "a mask without image", mask)
+        builder.find("error", "image-missing", "a mask without image", mask)
     schemes = sorted({scheme for record in builder.records for scheme in record.splits})
     default = schemes[0] if len(schemes) == 1 else None
+    info = coco.get("info")
+    if isinstance(info, dict) and info.get("default_scheme") in schemes:
+        default = info["default_scheme"]
     return Dataset(probe.root, NAME, tuple(builder.records), default, tuple(builder.findings), unions)
-
-
-def _key(value: Any) -> Any:
-    return value if isinstance(value, (int, str)) else None
-
-
-def _targets(builder: Builder, coco: dict[str, Any]) -> dict[Any, tuple[list, list, list]]:
-    """``{image id: (boxes, track ids, attributes)}``; malformed annotations become findings."""
-    path = builder.probe.root / FILE
-    out: dict[Any, tuple[list, list, list]] = defaultdict(lambda: ([], [], []))
-    ids = {_key(i.get("id")) for i in coco["images"] if isinstance(i, dict)}
-    for k, annotation in enumerate(coco["annotations"]):
-        where = f"$.annotations[{k}]"
-        if not isinstance(annotation, dict):
-            builder.find("error", "annotation", "expected an object", path, where=where)
-            continue
-        image_id, bbox = _key(annotation.get("image_id")), annotation.get("bbox")
-        if image_id is None or image_id not in ids:
-            builder.find("error", "annotation", f"no image {image_id!r}", path, where=f"{where}.image_id")
-            continue
-        numbers = isinstance(bbox, list) and len(bbox) == 4
-        if not numbers or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in bbox):
-            builder.find("error", "annotation", "bbox is not four numbers", path, where=f"{where}.bbox")
-            continue
-        boxes, tracks, attributes = out[image_id]
-        x, y, w, h = bbox
-        boxes.append((x, y, x + w, y + h))
-        track = annotation.get("track_id")
-        tracks.append(track if isinstance(track, int) else None)
-        known = annotation.get("attributes")
-        attributes.append(dict(known) if isinstance(known, dict) else {})
-    return out

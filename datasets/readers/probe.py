@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from numpy.typing import ArrayLike
+
+from ...annotate.boxes import as_boxes
 from ...annotate.errors import IrstkitError
 from ...annotate.files import IMAGE_SUFFIXES, natural_key, read_header
+from ...annotate.findings import Finding as LabelFinding
 from ..records import Finding, Record
 
 MASK_SUFFIXES = ("", "_pixels0", "_mask", "_gt", "_label")
@@ -125,14 +129,14 @@ class Builder:
             header = read_header(image)
             size, depth = (header.height, header.width), header.bit_depth
         except IrstkitError as error:
-            self.find("error", "image_unreadable", error.message, image, record=id)
+            self.find("error", "image-unreadable", error.message, image, record=id)
             size, depth = (0, 0), 8
         attributes = dict(known.pop("attributes", {}))
         if mask is not None and size != (0, 0):
             try:
                 header = read_header(mask)
             except IrstkitError as error:
-                self.find("error", "mask_unreadable", error.message, mask, record=id)
+                self.find("error", "mask-unreadable", error.message, mask, record=id)
             else:
                 mask_size = (header.height, header.width)
                 if mask_size != size:
@@ -140,12 +144,47 @@ class Builder:
                     if known_mask_size is not None and known_mask_size(id, size, mask_size):
                         attributes["mask_size"] = mask_size
                         text += ": a known defect of the published set, read by nearest neighbour"
-                        self.find("warning", "mask_size", text, mask, record=id)
+                        self.find("warning", "mask-size", text, mask, record=id)
                     else:
-                        self.find("error", "mask_size", text, mask, record=id)
+                        self.find("error", "mask-size", text, mask, record=id)
         self.records.append(
             Record(id=id, image=image, mask=mask, size=size, bit_depth=depth, attributes=attributes, **known)
         )
+
+    def adopt(
+        self, findings: Iterable[LabelFinding], record: str | None = None, split: str | None = None
+    ) -> None:
+        """Take over what a label file's parser found."""
+        for f in findings:
+            path = None if f.path is None else self.probe.show(Path(f.path))
+            self.findings.append(Finding(f.severity, f.kind, f.message, path, f.where, record, split))
+
+    def set_boxes(self, boxes: ArrayLike, *, path: Path | None = None) -> None:
+        """Give the last record its boxes: what leaves the image is listed and cut, what is outside dropped."""
+        record = replace(self.records[-1], boxes=as_boxes(boxes))
+        self.records[-1] = record
+        assert record.boxes is not None
+        if record.size == (0, 0) or not self.note_leaving(record, path=path):
+            return
+        height, width = record.size
+        cut = record.boxes.clip(0, [width, height, width, height])
+        inside = (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])
+        self.records[-1] = replace(record, boxes=cut[inside])
+
+    def note_leaving(self, record: Record, *, path: Path | None = None) -> bool:
+        """List the boxes of a record that are not wholly in its image; whether there was one."""
+        height, width = record.size
+        found = False
+        for x1, y1, x2, y2 in [] if record.boxes is None else record.boxes.tolist():
+            if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
+                continue
+            found = True
+            gone = x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height
+            box = f"{x1:g},{y1:g},{x2:g},{y2:g}"
+            text = f"the box {box} {'lies outside' if gone else 'leaves'} the image of {width}x{height}"
+            kind = "box-outside" if gone else "box-leaves"
+            self.find("warning", kind, text, path or record.image, record=record.id)
+        return found
 
     def add_pairs(
         self,
@@ -161,7 +200,7 @@ class Builder:
         for id, image in images.items():
             mask = next((left.pop(id + end) for end in MASK_SUFFIXES if id + end in left), None)
             if mask is None:
-                self.find("error", "mask_missing", "an image without mask", image, record=id)
+                self.find("error", "mask-missing", "an image without mask", image, record=id)
             extra = dict(describe(id))
             self.add(
                 id,
@@ -172,7 +211,7 @@ class Builder:
                 **extra,
             )
         for path in left.values():
-            self.find("error", "image_missing", "a mask without image", path)
+            self.find("error", "image-missing", "a mask without image", path)
 
 
 def stems_like(ids: Iterable[str], fits: Callable[[str], bool]) -> tuple[int, int]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
+
 from irstkit.annotate.boxes import yolo_to_xyxy
 from irstkit.annotate.rle import decode_rle
 
@@ -48,7 +50,7 @@ def test_eflnet_coco(irstkit, masks, tmp_path):
     )
     assert result.exit_code == 0
     summary = json.loads(result.stdout)
-    assert (summary["boxes"], summary["components"], summary["holes"]) == (5, 4, 1)
+    assert (summary["boxes"], summary["targets"], summary["holes"]) == (5, 4, 1)
     coco = json.loads(out.read_text())
     assert [i["file_name"] for i in coco["images"]] == ["9.png", "10.png", "empty.png", "soft.png"], (
         "natural order"
@@ -79,6 +81,13 @@ def test_images_give_names_and_sizes(irstkit, tmp_path):
     assert bad.exit_code == 1 and "the mask is 9x8, its image a.png is 10x8" in bad.stderr
 
 
+def make_set(masks):
+    root = masks.with_name("set")
+    for part in ("images", "masks"):
+        shutil.copytree(masks, root / part)
+    return root
+
+
 def break_folder(masks, how):
     bad = masks / "zz.png"
     if how == "missing":
@@ -94,6 +103,8 @@ def break_folder(masks, how):
     if how == "text":
         bad.write_text("not a picture\n")
         return masks, "not an image"
+    if how == "data set":
+        return make_set(masks), "it is a data set, not its masks"
     if how == "colour":
         cv2.imwrite(str(bad), np.dstack([RING, RING * 0, RING]))
         return masks, "colour"
@@ -101,7 +112,9 @@ def break_folder(masks, how):
     return masks, "two masks of one name"
 
 
-@pytest.mark.parametrize("how", ["missing", "file", "empty", "truncated", "text", "colour", "twice"])
+@pytest.mark.parametrize(
+    "how", ["missing", "file", "empty", "truncated", "text", "colour", "twice", "data set"]
+)
 @pytest.mark.parametrize("kind", ["coco", "yolo"])
 def test_bad_input_writes_nothing(irstkit, masks, tmp_path, how, kind):
     folder, says = break_folder(masks, how)
@@ -136,7 +149,7 @@ def test_usage(irstkit, masks, tmp_path):
     assert (
         irstkit("annotate", "boxes", masks, "--to", "yolo", "--out", out, "--threshold", 300).exit_code == 2
     )
-    assert irstkit("annotate", "boxes", masks, "--to", "yolo", "--out", out, "--images", masks).exit_code == 2
+    assert irstkit("annotate", "boxes", masks, "--to", "yolo", "--out", out, "--workers", -1).exit_code == 2
     eflnet = ("--convention", "eflnet", "--connectivity", 4)
     assert irstkit("annotate", "boxes", masks, "--to", "yolo", "--out", out, *eflnet).exit_code == 1
     assert "Examples" in irstkit("annotate", "boxes", "--help").stdout

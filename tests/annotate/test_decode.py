@@ -1,4 +1,3 @@
-# ruff: noqa: E501  (tables of cases read better a case a line)
 """Image files of every format, whole and broken."""
 
 from __future__ import annotations
@@ -13,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+
 from irstkit.annotate.decode import decode_bytes, read_header
 from irstkit.annotate.errors import IrstkitError
 from irstkit.annotate.files import read_image, read_mask, read_mask_values
-from PIL import Image
 
 GRAY = (np.arange(15 * 20, dtype=np.uint32) * 7 % 256).astype(np.uint8).reshape(15, 20)
 

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  (tables of cases read better a case a line)
 """Masks, instances, boxes and RLE against brute force and pycocotools."""
 
 from __future__ import annotations
@@ -9,6 +8,8 @@ import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
+
 from irstkit.annotate.boxes import (
     box_iou,
     eflnet_contours,
@@ -34,7 +35,6 @@ from irstkit.annotate.rle import (
     rle_to_instance,
     unpack,
 )
-from pycocotools import mask as coco_mask
 
 masks = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
     lambda shape: st.one_of(

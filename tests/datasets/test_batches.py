@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+
 from irstkit.annotate.errors import IrstkitError
 from irstkit.datasets.batches import Batches, Pixels
 from irstkit.datasets.records import Record
@@ -46,6 +47,7 @@ def test_pixels_are_those_of_the_files(records):
 def test_gather_equals_slices(records, crop, augment):
     """The form for devices and the form for the CPU give the same bits, padding and 16-bit included."""
     batches = Batches(records, batch=5, crop=crop, seed=3, augment=augment)
+    batches._load()
     for step in range(12):
         chosen = batches.indices(step)
         plan = [batches._place(k, step * 5 + j) for j, k in enumerate(chosen)]
@@ -116,6 +118,23 @@ def test_masks_follow_their_images(tmp_path):
     for step in range(10):
         images, masks = batches.batch(step)
         assert torch.equal(images, masks)
+
+
+def test_memory_mapped_buffers_give_the_same_batches(records, monkeypatch):
+    plain = Batches(records, batch=4, crop=32, seed=1)
+    assert not plain.pixels.mapped
+    monkeypatch.setattr("irstkit.datasets.batches.memory_bytes", lambda: 1000)
+    mapped = Batches(records, batch=4, crop=32, seed=1)
+    assert mapped.pixels.mapped and isinstance(mapped.pixels.images, np.memmap)
+    for step in range(5):
+        assert all(torch.equal(a, b) for a, b in zip(plain.batch(step), mapped.batch(step), strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_equals_the_cpu(records):
+    here, there = (Batches(records, batch=4, crop=32, seed=1, device=d) for d in ("cpu", "cuda"))
+    for step in range(8):
+        assert all(torch.equal(a, b.cpu()) for a, b in zip(here.batch(step), there.batch(step), strict=True))
 
 
 @pytest.mark.parametrize(

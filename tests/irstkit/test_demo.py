@@ -25,7 +25,7 @@ def test_demo_without_data_leaves_one_self_contained_report(irstkit, tmp_path):
 
 
 def test_demo_on_real_data_compares_two_runs_of_the_same_length(irstkit, make_pairs, tmp_path):
-    data = make_pairs(24, (64, 80))
+    data = make_pairs(24, (136, 144))
     (data / "50_50").mkdir()
     names = [f"{k:06d}" for k in range(24)]
     (data / "50_50" / "train.txt").write_text("\n".join(names[:16]))

@@ -198,6 +198,7 @@ def test_components_agree_with_scipy_whatever_the_path(seed, connectivity):
     assert got.area == [int((at == k).sum()) for k in order]
     assert got.sum_x == [int(xs[at == k].sum()) for k in order]
     assert got.sum_y == [int(ys[at == k].sum()) for k in order]
+    assert got.members().tolist() == [order.index(k) for k in at.tolist()]
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -296,8 +297,8 @@ def test_target_rows_say_what_became_of_each_target():
     meter = SegmentationMeter()
     meter.update(mask_of((10, 12, 11, 13)), mask_of((10, 12, 10, 12), (90, 90)), id="a")
     first, second = meter.target_rows
-    assert first[:5] == ("a", 0, 4, 10.5, 10.5) and first.distance == 1.0 and first.detected
-    assert second[:5] == ("a", 1, 1, 90.0, 90.0) and not second.detected
+    assert first == ("a", 0, 4, 10.5, 10.5, 1.0, 4, 2) and first.detected
+    assert second == ("a", 1, 1, 90.0, 90.0, None, None, 0) and not second.detected
 
 
 def test_the_threshold_is_strict():

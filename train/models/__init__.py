@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODELS: dict[str, str] = {
+    "acm": "irstkit.train.models.acm:ACM",
+    "datransnet": "irstkit.train.models.datransnet:DATransNet",
+    "dnanet": "irstkit.train.models.dnanet:DNANet",
     "sd2net": "irstkit.train.models.sd2net:SD2Net",
     "std2net": "irstkit.train.models.std2net:STD2Net",
     "dfar": "irstkit.train.models.dfar:DFAR",
     "eflnet": "irstkit.train.models.eflnet:EFLNet",
+    "unet": "irstkit.train.models.unet:UNet",
 }
 """``{name: "module:callable"}``. Other packages add theirs under the entry-point group ``irstkit.models``."""
 

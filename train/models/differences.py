@@ -21,13 +21,13 @@ from torch.nn import functional as F
 
 DILATIONS = (1, 3)
 NEIGHBOURS = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
-"""(row, column) of the -1 in the 3x3 kernels, (1, 1) holding the +1; a kernel and the one four further are opposite."""
+"""(row, column) of the -1 in the 3x3 kernels, (1, 1) holding the +1. Kernels k and k + 4 are opposite."""
 
 FLOOR = 1e-24
 """The squared clamp of the norm: max(|b|, 1e-12)^2."""
 
-PLANES = 8
-"""Planes handled at a time, so that a difference stays in the processor's cache on its way to the sums."""
+PIXELS = 2**19
+"""Pixels of planes handled at a time: a difference stays in the processor's cache on its way to the sums."""
 
 
 def pad(x: Tensor, width: int, mode: str) -> Tensor:
@@ -44,13 +44,11 @@ def pad(x: Tensor, width: int, mode: str) -> Tensor:
 
 
 def difference_bases(x: Tensor, *, mode: str = "zeros") -> Tensor:
-    """The sixteen bases of planes x (P, H, W), stacked: (P, 16, H, W). The plain form, for tests and benchmarks."""
-    height, width = x.shape[-2:]
-    bases = []
+    """The sixteen bases of planes x (P, H, W), stacked: (P, 16, H, W). For tests and benchmarks."""
+    bases: list[Tensor] = []
     for d in DILATIONS:
         padded = pad(x, d, mode)
-        for row, column in NEIGHBOURS:
-            bases.append(x - padded[:, row * d : row * d + height, column * d : column * d + width])
+        bases += [x - padded[window] for window in _windows(x.shape, d)]
     return torch.stack(bases, dim=1)
 
 
@@ -81,9 +79,6 @@ def recombine(x: Tensor, o: Tensor, *, mode: str = "zeros") -> Tensor:
 class _Recombine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, o: Tensor, mode: str) -> Tensor:
-        if mode == "reflect":
-            # differences do not see a constant; the convolution below would, in rounding
-            x = x - x.mean(dim=(1, 2), keepdim=True)
         x, o = x.contiguous(), o.contiguous()
         inner, square = _sums(x, o, mode, squares=True)
         floored = square.clamp_min(FLOOR)
@@ -110,7 +105,7 @@ def _sums(x: Tensor, o: Tensor, mode: str, *, squares: bool) -> tuple[Tensor, Te
     planes, height, width = x.shape
     inner = x.new_zeros(planes, 16)
     square = x.new_zeros(planes, 16) if squares else inner
-    step = PLANES if x.device.type == "cpu" else planes
+    step = max(1, PIXELS // (height * width)) if x.device.type == "cpu" else planes
     buffer = torch.empty_like(x[:step])
     for first in range(0, planes, step):
         part = slice(first, first + step)
@@ -119,8 +114,8 @@ def _sums(x: Tensor, o: Tensor, mode: str, *, squares: bool) -> tuple[Tensor, Te
         row_b, column_b = b.view(len(xs), 1, -1), b.view(len(xs), -1, 1)
         for n, d in enumerate(DILATIONS):
             padded = pad(xs, d, mode)
-            for k, (row, column) in enumerate(NEIGHBOURS, start=8 * n):
-                torch.sub(xs, padded[:, row * d : row * d + height, column * d : column * d + width], out=b)
+            for k, window in enumerate(_windows(x.shape, d), start=8 * n):
+                torch.sub(xs, padded[window], out=b)
                 inner[part, k] = torch.bmm(row_b, column_o).view(-1)
                 if squares:
                     square[part, k] = torch.bmm(row_b, column_b).view(-1)
@@ -143,17 +138,30 @@ def _depthwise(planes: Tensor, kernel: Tensor, dilation: int, padding: int) -> T
     ).squeeze(0)
 
 
+def _windows(size: torch.Size, d: int) -> list[tuple[slice, slice, slice]]:
+    """Where each neighbour lies in planes padded by d."""
+    height, width = size[-2:]
+    return [
+        (slice(None), slice(row * d, row * d + height), slice(column * d, column * d + width))
+        for row, column in NEIGHBOURS
+    ]
+
+
 def _difference(x: Tensor, a: Tensor, mode: str) -> Tensor:
-    """sum_k a_k b_k: a depthwise convolution a dilation."""
-    out = None
+    """sum_k a_k b_k.
+
+    With zero padding a depthwise convolution a dilation: the border's differences, as large as x itself, keep
+    the coefficients small, so what the convolution cancels is far below them. With reflection they can be as
+    small as rounding, and the differences are summed one by one.
+    """
+    out = torch.zeros_like(x)
     for n, d in enumerate(DILATIONS):
-        kernel = _kernel(a[:, 8 * n : 8 * n + 8])
         if mode == "zeros":
-            part = _depthwise(x, kernel, d, d)
-        else:
-            part = _depthwise(pad(x, d, mode), kernel, d, 0)
-        out = part if out is None else out.add_(part)
-    assert out is not None
+            out += _depthwise(x, _kernel(a[:, 8 * n : 8 * n + 8]), d, d)
+            continue
+        padded = pad(x, d, mode)
+        for k, window in enumerate(_windows(x.shape, d), start=8 * n):
+            out.addcmul_(x - padded[window], a[:, k, None, None])
     return out
 
 
@@ -162,28 +170,22 @@ def _transposed(x: Tensor, terms: tuple[tuple[Tensor, Tensor], ...], t: Tensor, 
     grad = torch.zeros_like(x)
     for n, d in enumerate(DILATIONS):
         part = slice(8 * n, 8 * n + 8)
-        flipped = [_kernel(a[:, part]).flip(2, 3) for _, a in terms]
         if mode == "zeros":
-            for (plane, _), kernel in zip(terms, flipped, strict=True):
-                grad += _depthwise(plane, kernel, d, d)
+            for plane, a in terms:
+                grad += _depthwise(plane, _kernel(a[:, part]).flip(2, 3), d, d)
             grad += _norm_term(x, t[:, part], d)
-        else:
-            padded = pad(x, d, mode)
-            whole = torch.zeros_like(padded)
-            for (plane, _), kernel in zip(terms, flipped, strict=True):
-                whole += _depthwise(plane, kernel, d, 2 * d)
-            height, width = x.shape[1:]
-            centre = whole[:, d : d + height, d : d + width]
-            for k, (row, column) in enumerate(NEIGHBOURS):
-                window = (
-                    slice(None),
-                    slice(row * d, row * d + height),
-                    slice(column * d, column * d + width),
-                )
-                weighted = (x - padded[window]) * t[:, 8 * n + k, None, None]
-                centre += weighted
-                whole[window] -= weighted
-            grad += _unpad_reflected(whole, d)
+            continue
+        padded = pad(x, d, mode)
+        whole = torch.zeros_like(padded)
+        height, width = x.shape[1:]
+        centre = whole[:, d : d + height, d : d + width]
+        for k, window in enumerate(_windows(x.shape, d), start=8 * n):
+            change = (x - padded[window]).mul_(t[:, k, None, None])
+            for plane, a in terms:
+                change.addcmul_(plane, a[:, k, None, None])
+            centre += change
+            whole[window] -= change
+        grad += _unpad_reflected(whole, d)
     return grad
 
 

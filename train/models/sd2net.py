@@ -7,8 +7,8 @@ What the paper leaves open, and what was chosen
 The public code holds many states under one name and none reproduces all parameter counts of the paper. Here
 is the reading that follows the text and gives its 0.27 M at base width 8 (269,819 parameters; 68,271,
 1,072,911 and 4,278,587 at 4, 16 and 32): SD2M without a channel bottleneck, one 1x1 convolution as original
-feature, and pooling split in three branches (maximum, average, SD3M). "Equal" thirds are impossible for 16, 32
-and 64 channels: the branches take chunks of ceil(C/3).
+feature, and pooling split in three branches (maximum, average, SD3M). "Equal" thirds are impossible for 16,
+32 and 64 channels: the branches take chunks of ceil(C/3).
 
 Input: one channel, gray / largest value. Output: logits (the paper's code applies the sigmoid inside).
 Sides are multiples of 16. The decomposition coefficients are sums over the whole image, so tiling, cropping
@@ -153,7 +153,7 @@ class SD2Net(nn.Module):
     Parameters
     ----------
     base
-        Base width c: 4, 8 (default), 16 or 32 in the paper; any whole number of at least 2.
+        Base width c: 4, 8 (default), 16 or 32 in the paper; any whole number of at least 3.
     padding
         Of SD2M's differences: ``zeros`` (published) or ``reflect``.
     head_bias
@@ -163,11 +163,12 @@ class SD2Net(nn.Module):
 
     stride = 16
     in_channels = 1
+    embedding_layer = "encoder.3"
 
     def __init__(self, base: int = 8, padding: str = "zeros", head_bias: float | None = None) -> None:
         super().__init__()
-        if not isinstance(base, int) or isinstance(base, bool) or base < 2:
-            raise ValueError(f"base is a whole number of at least 2, got {base!r}")
+        if not isinstance(base, int) or isinstance(base, bool) or base < 3:
+            raise ValueError(f"base is a whole number of at least 3, got {base!r}")
         c = base
         widths = (2 * c, 2 * c, 4 * c, 8 * c)
         self.coarse = RSU7(1, c, 2 * c)

@@ -1,0 +1,116 @@
+"""Does every model overfit 16 images? IoU on the training images above 0.9, in evaluation mode.
+
+    python benchmarks/overfit.py sd2net unet --out benchmarks/results/overfit.json
+
+A network that cannot learn 16 small images by heart has a defect, whatever its parameter count. The images
+are procedural: smooth clutter with noise, one or two targets of a few pixels. Reported: steps and seconds until the
+IoU of evaluation mode (running statistics) passes the goal at threshold 0.5, looked at every 20 steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from irstkit.train.losses import final, soft_iou, supervised
+from irstkit.train.metrics import SegmentationMeter
+from irstkit.train.models import build, count_parameters, model_names
+
+
+def sixteen(size: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(16, 1, size, size) images in 0..1 and masks."""
+    rng = np.random.default_rng(seed)
+    images, masks = np.zeros((2, 16, 1, size, size), np.float32)
+    rows, columns = np.mgrid[:size, :size]
+    for image, mask in zip(images[:, 0], masks[:, 0], strict=True):
+        clutter = cv2.GaussianBlur(rng.normal(0, 1, (size, size)), (0, 0), 5)
+        image[...] = 0.4 + 0.1 * clutter / clutter.std() + rng.normal(0, 0.01, (size, size))
+        for _ in range(rng.integers(1, 3)):
+            y, x = rng.integers(6, size - 6, 2)
+            spot = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * rng.uniform(0.9, 1.6) ** 2))
+            image += 0.4 * spot
+            mask[spot > 0.5] = 1
+    return torch.from_numpy(images.clip(0, 1)), torch.from_numpy(masks)
+
+
+def iou(net: torch.nn.Module, images: torch.Tensor, masks: torch.Tensor) -> float:
+    """In evaluation mode, one image at a time."""
+    meter = SegmentationMeter()
+    net.eval()
+    with torch.inference_mode():
+        for image, mask in zip(images, masks, strict=True):
+            meter.update(torch.sigmoid(final(net(image[None])))[0, 0], mask[0].numpy() > 0)
+    net.train()
+    return meter.compute()["iou"] or 0.0
+
+
+def overfit(name: str, size: int, limit: int, lr: float, goal: float, options: dict) -> dict:
+    torch.manual_seed(0)
+    net = build(name, **options)
+    channels = int(getattr(net, "in_channels", 1))
+    images, masks = sixteen(size)
+    images = images.expand(-1, channels, -1, -1)
+    optimiser = torch.optim.Adam(net.parameters(), lr=lr)
+    start, reached, last = time.perf_counter(), None, 0.0
+    for step in range(1, limit + 1):
+        half = torch.randperm(16)[:8]
+        optimiser.zero_grad()
+        supervised(soft_iou, net(images[half]), masks[half]).backward()
+        optimiser.step()
+        if step % 20 == 0:
+            last = iou(net, images, masks)
+            if last > goal:
+                reached = step
+                break
+    return {
+        "model": name,
+        "options": options,
+        "parameters": count_parameters(net),
+        "iou": round(last, 4),
+        "goal": goal,
+        "reached_at_step": reached,
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("models", nargs="*", default=model_names())
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--limit", type=int, default=600, help="steps at most")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--goal", type=float, default=0.9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    rows = []
+    for name in given.models:
+        rows.append(overfit(name, given.size, given.limit, given.lr, given.goal, {}))
+        print(json.dumps(rows[-1]), flush=True)
+    result = {
+        "what": "overfitting 16 images: batch 8, Adam, Soft-IoU, IoU in evaluation mode at threshold 0.5",
+        "size": given.size,
+        "lr": given.lr,
+        "threads": given.threads,
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "rows": rows,
+    }
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if any(row["reached_at_step"] is None for row in rows):
+        raise SystemExit("not every model passed the goal")
+
+
+if __name__ == "__main__":
+    main()

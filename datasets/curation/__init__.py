@@ -1,0 +1,1 @@
+"""Curation in FiftyOne: push data sets, look, fix labels, pull the fixes back into COCO."""

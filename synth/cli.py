@@ -1,0 +1,220 @@
+"""``irstkit synth``: synthetic images from backgrounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group("synth", context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Synthetic images from your own backgrounds, every target documented.
+
+    \b
+    Examples:
+      irstkit synth images --out synth/ --count 500 --backgrounds path/to/NUAA-SIRST
+      irstkit synth images --out synth/ --count 200 --backgrounds procedural --splits train=0.8,val=0.1,test=0.1
+      irstkit synth presets
+    """
+
+
+def _splits(_: click.Context, __: click.Parameter, value: str | None) -> dict[str, float] | None:
+    if value is None:
+        return None
+    out: dict[str, float] = {}
+    for item in value.split(","):
+        name, equals, share = item.strip().partition("=")
+        try:
+            number = float(share)
+        except ValueError:
+            number = 0.0
+        if not equals or not name or name in out or not 0 < number < 1e6:
+            raise click.BadParameter(f"expected NAME=SHARE,... with positive shares, got {value!r}")
+        out[name] = number
+    return out
+
+
+@cli.command("images")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder to write; one that was interrupted is continued."
+)
+@click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, help="Number of images.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same bytes."
+)
+@click.option(
+    "--backgrounds",
+    multiple=True,
+    metavar="PATH[:SCHEME/PART]",
+    help="A folder of 8- or 16-bit images, or a data set (its targets are removed, its test images left out). "
+    "May be given several times.  [default: procedural]",
+)
+@click.option(
+    "--preset", default="nudt", show_default=True, help="Name (see `irstkit synth presets`) or a YAML file."
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a preset's key: contrast.ring=5."
+)
+@click.option(
+    "--splits",
+    callback=_splits,
+    metavar="PART=SHARE,...",
+    help="Parts, no background shared between them: train=0.8,val=0.1,test=0.1.  [default: train=1]",
+)
+@click.option("--size", type=click.IntRange(48, 8192), default=256, show_default=True, help="Side in pixels.")
+@click.option(
+    "--depth",
+    type=click.Choice(["8", "16"]),
+    help="Bits a pixel.  [default: 16 when all backgrounds are, else 8]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes; the result does not depend on it.  [default: all]",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATH[:SCHEME/PART]",
+    help="Images whose like must not become backgrounds: a test list in use elsewhere.",
+)
+@click.option("--include-test", is_flag=True, help="Use test images as backgrounds all the same (recorded).")
+@click.option(
+    "--scenes",
+    type=click.Path(path_type=Path),
+    help="CSV with the columns file, scene (and dataset): the backgrounds' scenes.",
+)
+@click.option(
+    "--preview",
+    type=click.IntRange(1, 400),
+    metavar="N",
+    help="Write a contact sheet of the first N images to OUT (a .png) and nothing else.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the totals as JSON.")
+def images(
+    out: Path | None, count: int, seed: int, backgrounds: tuple[str, ...], preset: str, overrides: tuple[str, ...],
+    splits: dict[str, float] | None, size: int, depth: str | None, workers: int | None, exclude: tuple[str, ...],
+    include_test: bool, scenes: Path | None, preview: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Make a data set of single images: images/, masks/, annotations.json (COCO), manifest, split lists.
+
+    Each target gets the requested SCR = |mean(T) - mean(B)| / std(B) on the image as written, B being the
+    ring of 10 pixels around its box; an infeasible draw moves the target. What cannot be reached is marked in
+    scr_status (quantised, saturated).
+
+    \b
+    Examples:
+      irstkit synth images --out synth/ --count 500 --seed 1 --backgrounds NUAA-SIRST --preset nudt
+      irstkit synth images --out synth/ --count 500 --backgrounds my_frames/ --exclude NUAA-SIRST:50_50/test
+      irstkit synth images --out look.png --preview 16 --backgrounds my_frames/ --set contrast.dark=0.5
+    """
+    import json
+    import tempfile
+
+    from . import generate as run
+
+    if out is None:
+        raise click.UsageError("Missing option '--out'.")
+    if preview:
+        if out.suffix.lower() != ".png":
+            raise click.BadParameter(
+                "with --preview this is the contact sheet, a .png file", param_hint="--out"
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            recipe = run.prepare(
+                Path(folder) / "backgrounds.raw", seed, backgrounds, preset, size=size, splits=splits,
+                overrides=overrides, exclude=exclude, include_test=include_test, scenes=scenes,
+                depth=int(depth) if depth else None,
+            )  # fmt: skip
+            run.preview(out, recipe, preview)
+        click.echo(f"{out}: {preview} images")
+        return
+    totals = run.generate(
+        out, count, seed, backgrounds, preset, size=size, splits=splits, workers=workers, overrides=overrides,
+        exclude=exclude, include_test=include_test, scenes=scenes, depth=int(depth) if depth else None,
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(totals, indent=2))
+        return
+    click.echo(f"{out}: {totals['images']} images, {totals['targets']} targets")
+    for title, key in (
+        ("SCR", "status"), ("kinds", "kinds"), ("scenes", "scenes"), ("splits", "splits"), ("places rejected", "rejected"),
+        ("quality gate", "gate"),
+    ):  # fmt: skip
+        if totals[key]:
+            click.echo(f"  {title}: " + ", ".join(f"{name} {n}" for name, n in totals[key].items()))
+
+
+@cli.command("presets")
+@click.argument("name", required=False)
+def presets(name: str | None) -> None:
+    """List the presets, or show one in full (YAML, to start one's own from).
+
+    \b
+    Examples:
+      irstkit synth presets
+      irstkit synth presets nudt > mine.yaml
+    """
+    from .preset import FOLDER, load_preset, preset_names
+
+    if name is None:
+        for known in preset_names():
+            click.echo(f"{known:12} {load_preset(known).description}")
+        return
+    load_preset(name)
+    path = FOLDER / f"{name}.yaml"
+    click.echo((path if path.is_file() else Path(name)).read_text("utf-8"), nl=False)
+
+
+@cli.command("fit-preset")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="YAML file to write."
+)
+@click.option("--split", help="SCHEME/PART to measure, for example 50_50/train.  [default: all images]")
+@click.option("--name", help="The preset's name.  [default: the file's]")
+@click.option(
+    "--ring", type=click.IntRange(1, 100), default=10, show_default=True, help="Ring of the SCR, in pixels."
+)
+@click.option(
+    "--scenes", type=click.Path(path_type=Path), help="CSV with the columns file, scene (and dataset)."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+def fit_preset(
+    dataset: Path,
+    out: Path,
+    split: str | None,
+    name: str | None,
+    ring: int,
+    scenes: Path | None,
+    overwrite: bool,
+) -> None:
+    """Measure a data set with masks and write a preset that has its distributions.
+
+    Measured by scene where scenes are known: targets an image, area, |SCR|, relative height; and over all:
+    contrast and the share of dark targets. Kinds, shapes and blur cannot be read off a mask: they are
+    written with their defaults, to be edited.
+
+    \b
+    Examples:
+      irstkit synth fit-preset NUAA-SIRST --split 50_50/train --out mine.yaml
+      irstkit synth images --out synth/ --preset mine.yaml --backgrounds NUAA-SIRST
+    """
+    from ..annotate.files import refuse_existing, write_atomic
+    from ..datasets.readers import open_dataset
+    from .backgrounds import label_scenes, read_scenes
+    from .fit import fit, measure, to_yaml
+    from .preset import make_preset
+
+    refuse_existing(out, overwrite=overwrite, folder=False)
+    data = open_dataset(dataset)
+    records = data.part(split or "all")
+    labels = label_scenes(data, records, read_scenes(scenes)) if scenes else None
+    rows = measure(records, ring=ring, scenes=labels)
+    where = f"{data.root.resolve().name}" + (f" ({split})" if split else "")
+    text = f"Measured on {where}: {len(records)} images, {len(rows)} targets, SCR at ring {ring}."
+    values = fit(rows, name or out.stem, text, ring=ring)
+    make_preset(values, str(out))
+    write_atomic(out, to_yaml(values))
+    click.echo(f"{out}: {text}")

@@ -1,0 +1,139 @@
+"""One image: background, targets, placement, contrast, quality gate. A pure function of recipe and index."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..annotate.scr import measure_contrast
+from .backgrounds import part_of
+from .contrast import grade
+from .dist import choose
+from .draws import draw_target
+from .placement import Frame, Target, accept, place
+from .preset import Preset, SceneTable
+from .recipe import BACKGROUND, IMAGE, TOLERANCE, Ground, Recipe, draw_ground, faults, stream
+from .regions import region_map
+from .sensor import Camera
+
+
+@dataclass(eq=False)
+class Made:
+    """One finished image and everything known of it."""
+
+    image: NDArray
+    mask: NDArray[np.bool_]
+    scene: str | None
+    background: str
+    name: str
+    crop: dict[str, Any]
+    part: str
+    targets: list[Target]
+    rejected: dict[str, int]
+    gate: list[str]
+
+
+def make_image(recipe: Recipe, index: int) -> Made:
+    """Image ``index`` of a recipe; nothing else decides any of its pixels or numbers."""
+    preset = recipe.preset
+    choice = stream(recipe.seed, BACKGROUND, index)
+    rejected: Counter[str] = Counter()
+    gate: list[str] = []
+    rng = stream(recipe.seed, IMAGE, index)
+    scene = choose(recipe.mix, choice.random()) if recipe.mix else None
+    wanted: list[tuple[float, int]] | None = None
+    for attempt in range(preset.gate.tries):
+        last = attempt == preset.gate.tries - 1
+        ground = draw_ground(recipe, index, attempt, choice, scene)
+        scene = ground.scene
+        fault = faults(ground.image, recipe)
+        if fault:
+            gate.append(f"background {fault}")
+            if not last:
+                continue
+        table = preset.table(scene)
+        if wanted is None:  # what is asked for stays when the background does not
+            wanted = [_wanted(preset, table, rng) for _ in range(round(table.count.at(rng.random())))]
+        camera = None
+        if preset.sensor.active:
+            camera = Camera(preset.sensor, rng, ground.image.shape, recipe.top, recipe.seed)
+        frame = Frame(recipe, ground.image, camera)
+        if _populate(frame, ground, wanted, rng, rejected, gate, attempt, last):
+            break
+        gate.append("no place for the requested SCR")
+    _settle(frame)
+    part = part_of(ground.group, recipe.seed, recipe.splits)
+    return Made(
+        frame.image,
+        frame.mask,
+        ground.scene,
+        ground.id,
+        ground.name,
+        ground.crop,
+        part,
+        frame.targets,
+        dict(sorted(rejected.items())),
+        gate,
+    )
+
+
+def _wanted(preset: Preset, table: SceneTable, rng: np.random.Generator) -> tuple[float, int]:
+    """A requested SCR and a polarity."""
+    return round(table.scr.at(rng.random()), 6), -1 if rng.random() < preset.contrast.dark else 1
+
+
+def _populate(
+    frame: Frame, ground: Ground, wanted: list[tuple[float, int]], rng: np.random.Generator, rejected: Counter,
+    gate: list[str], attempt: int, last: bool,
+) -> bool:  # fmt: skip
+    """Put the wanted targets on a background; False as soon as one finds no place, unless it is the last try."""
+    preset, recipe = frame.recipe.preset, frame.recipe
+    table = preset.table(ground.scene)
+    regions = region_map(ground.scene, ground.outline) if preset.placement.regions else None
+    efforts = (1, 1, 1, 2) if last else (0, 0) if attempt < preset.gate.tries // 2 else (0, 1)
+    for requested, polarity in wanted:
+        for effort in efforts:  # each time another patch, with the same SCR
+            target = draw_target(recipe, table, requested, polarity, rng, rejected, regions)
+            if place(frame, target, table, rng, rejected, regions=regions, effort=effort):
+                frame.targets.append(target)
+                frame.write(target.reach)
+                break
+            rejected["no place"] += 1
+        else:
+            if not last:
+                return False
+            gate.append("target dropped")
+    return True
+
+
+def _settle(frame: Frame) -> None:
+    """Measure every target on the image as written; where targets share light, solve again until it holds."""
+    ring = frame.recipe.preset.contrast.ring
+    tolerance = TOLERANCE[frame.recipe.depth]
+    for target in frame.targets:
+        x1, y1, x2, y2 = target.box
+        frame.mask[y1:y2, x1:x2] |= target.instance.mask
+    for last in (False, False, False, True):
+        instances = [t.instance for t in frame.targets]
+        moved = False
+        for target, found in zip(
+            frame.targets, measure_contrast(frame.image, instances, ring=ring, mask=frame.mask), strict=True
+        ):
+            target.achieved = None if found.scr is None else abs(found.scr)
+            target.difference = found.target_mean - found.ring_mean
+            before, target.status = target.status, "saturated"
+            if target.achieved is not None and target.difference * target.polarity > 0:
+                target.status = grade(target.achieved, target.requested, found.ring_std, tolerance)
+            if before == "ok" != target.status and not last:
+                moved = True
+        if not moved:
+            return
+        for target in frame.targets:
+            solution = frame.solve(target)
+            if solution is not None:
+                accept(target, solution)
+                frame.write(target.reach)

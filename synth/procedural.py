@@ -1,0 +1,309 @@
+"""Procedural infrared backgrounds: cloud, sea, field, city and highlight scenes drawn from a generator.
+
+Brightness stands for apparent temperature as in white-hot thermal images: cold clear sky is dark and grows
+brighter towards the horizon, clouds and sun-warmed ground are brighter, windows and vents are hot, water is
+even and close to the sky above it. Every scene ends with the camera: optical blur, a little noise, automatic
+gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[Any]  # float64
+Scene = tuple[Field, float | None]
+"""Brightness in about [0, 1], and the horizon's row over the height (None: there is none)."""
+
+
+def procedural(
+    scene: str, size: int, rng: np.random.Generator, depth: int = 8
+) -> tuple[NDArray, float | None]:
+    """A (size, size) uint8 or uint16 background of a scene, and its horizon's row as a fraction of the height."""
+    field, horizon = SCENES[scene](size, rng)
+    return camera(field, rng, depth, soft=scene == "cloud"), horizon
+
+
+def camera(field: Field, rng: np.random.Generator, depth: int, *, soft: bool = False) -> NDArray:
+    """Optical blur, noise, and an automatic gain that puts the field somewhere in the range."""
+    field = cv2.GaussianBlur(field, (0, 0), rng.uniform(0.7, 1.3) + 0.4 * soft)
+    low, high = np.percentile(field, (0.5, 99.5))
+    unit = (field - low) / max(high - low, 1e-6)
+    floor = rng.uniform(0.05, 0.25)
+    span = rng.uniform(0.45, 0.8) * (1 - floor)
+    noise = rng.uniform(0.003, 0.009)
+    level = floor + span * unit + noise * rng.standard_normal(field.shape)
+    level += 0.25 * noise * rng.standard_normal((1, field.shape[1]))  # columns of an uncooled array
+    top = 65535 if depth == 16 else 255
+    return np.rint(level * top).clip(0, top).astype(np.uint16 if depth == 16 else np.uint8)
+
+
+def fractal(
+    size: int,
+    rng: np.random.Generator,
+    *,
+    cells: float = 3.0,
+    fall: float = 0.5,
+    stretch: float = 1.0,
+    octaves: int = 7,
+) -> Field:
+    """Smooth noise of zero mean and unit deviation: octaves of cubic noise, each ``fall`` as strong as the last.
+
+    ``cells`` is the number of blobs across at the coarsest octave, ``stretch`` > 1 draws them out sideways.
+    """
+    out = np.zeros((size, size))
+    weight = 1.0
+    for _ in range(octaves):
+        across, down = max(int(cells / stretch), 1) + 3, max(int(cells), 1) + 3
+        if down > size:
+            break
+        grid = rng.standard_normal((down, across))
+        # one cell more than is shown on each side, shifted by part of a cell: octaves must not line up
+        sx, sy = size * across / (across - 2), size * down / (down - 2)
+        big = cv2.resize(grid, (int(sx) + 2, int(sy) + 2), interpolation=cv2.INTER_CUBIC)
+        ox, oy = int(rng.integers(0, big.shape[1] - size + 1)), int(rng.integers(0, big.shape[0] - size + 1))
+        out += weight * big[oy : oy + size, ox : ox + size]
+        weight *= fall
+        cells *= 2.0
+    return (out - out.mean()) / max(float(out.std()), 1e-9)
+
+
+def _smooth(x: Field, low: float, high: float) -> Field:
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    return t * t * (3 - 2 * t)
+
+
+def _grid(size: int) -> tuple[Field, Field]:
+    line = (np.arange(size) + 0.5) / size
+    return line[:, None], line[None, :]
+
+
+def _warp(field: Field, rng: np.random.Generator, strength: float) -> Field:
+    size = field.shape[0]
+    rows, columns = np.mgrid[0:size, 0:size].astype(np.float32)
+    dx = (strength * size * fractal(size, rng, cells=4)).astype(np.float32)
+    dy = (strength * size * fractal(size, rng, cells=4)).astype(np.float32)
+    return cv2.remap(field, columns + dx, rows + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+
+def _clouds(size: int, rng: np.random.Generator) -> Field:
+    """Cloud brightness in [0, 1]: billows with lit rims, or streaks."""
+    streaks = rng.random() < 0.3
+    body = fractal(
+        size,
+        rng,
+        cells=rng.uniform(2, 5),
+        fall=0.52,
+        stretch=rng.uniform(2, 4) if streaks else rng.uniform(1, 1.6),
+    )
+    body = _warp(body, rng, 0.012 if streaks else 0.03)
+    cover = rng.uniform(-0.6, 0.9)
+    mass = _smooth(body, cover - 0.5, cover + rng.uniform(0.5, 1.6))
+    light = cv2.GaussianBlur(mass, (0, 0), size / 40)
+    rim = np.clip(mass - np.roll(light, (size // 50, size // 60), (0, 1)), -0.5, 0.5)
+    inner = 0.12 * fractal(size, rng, cells=8, fall=0.55) * mass
+    return mass * (0.75 + 0.5 * rim) + inner
+
+
+def cloud(size: int, rng: np.random.Generator) -> Scene:
+    """Clouds before a sky that brightens downwards."""
+    y, x = _grid(size)
+    sky = rng.uniform(0.0, 0.5) * y ** rng.uniform(1, 2) + rng.uniform(-0.12, 0.12) * x
+    if rng.random() < 0.12:  # clear
+        return sky + 0.04 * fractal(size, rng, cells=2, fall=0.4) + 0.2, None
+    return sky + rng.uniform(0.5, 1.0) * _clouds(size, rng), None
+
+
+def sea(size: int, rng: np.random.Generator) -> Scene:
+    """Water with perspective waves, glint under a bright part of the sky, and often a horizon."""
+    y, x = _grid(size)
+    if rng.random() < 0.25:  # looking down: no horizon
+        horizon = -rng.uniform(0.3, 1.2)
+    else:
+        horizon = rng.uniform(0.12, 0.5)
+    depth = np.maximum(y - horizon, 1e-3)
+    water_level = rng.uniform(0.25, 0.5)
+    # waves: noise looked up along 1 / depth, so that they shrink towards the horizon
+    waves = fractal(512, rng, cells=24, fall=0.72, stretch=rng.uniform(1.5, 3))
+    far = 0.22 / depth + rng.uniform(0, 3)
+    across = (x - 0.5) * (0.3 / depth) * rng.uniform(0.5, 1.0) + 7.3
+    rows = np.mod(np.broadcast_to(far, (size, size)) * 260, 511).astype(np.float32)
+    columns = np.mod(across * 260, 511).astype(np.float32)
+    swell = cv2.remap(waves, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    fade = np.clip(depth / 0.25, 0.12, 1.0)
+    sun = rng.uniform(0.1, 0.9)
+    width = 0.05 + 0.35 * depth * rng.uniform(0.3, 1.0)
+    path = np.exp(-0.5 * ((x - sun) / width) ** 2)
+    glint = rng.uniform(0.0, 0.9) if rng.random() < 0.7 else 0.0
+    sparkle = np.clip(swell - 0.6, 0, None)
+    water = water_level - 0.12 * depth + 0.07 * fade * swell + glint * path * (0.12 + 0.35 * sparkle * fade)
+    water = water + 0.04 * fractal(size, rng, cells=2, stretch=3, fall=0.5)
+    if horizon <= 0:
+        return water, None
+    up = np.clip((horizon - y) / horizon, 0, 1)
+    sky = water_level + rng.uniform(-0.2, 0.3) - rng.uniform(0.1, 0.5) * up**0.7 + 0 * x
+    if rng.random() < 0.6:
+        sky = sky + rng.uniform(0.1, 0.4) * _clouds(size, rng) * up
+    edge = _smooth(y - horizon + 0 * x, -0.6 / size, 0.6 / size)
+    haze = np.exp(-np.abs(y - horizon) / 0.03) * rng.uniform(-0.05, 0.08)
+    return sky * (1 - edge) + water * edge + haze, horizon
+
+
+def field(size: int, rng: np.random.Generator) -> Scene:
+    """Ground: plots, tracks, bushes and trees, hills; sometimes sky above a tree line."""
+    y, x = _grid(size)
+    horizon = None if rng.random() < 0.5 else rng.uniform(0.1, 0.45)
+    start = horizon if horizon is not None else -rng.uniform(0.4, 1.5)
+    depth = np.clip((y - start) / (1 - start), 0.02, 1.0)
+    ground = 0.22 * fractal(size, rng, cells=3, fall=0.55) + 0.16 * fractal(size, rng, cells=14, fall=0.75)
+    # plots: nearest of random seeds in ground coordinates
+    if rng.random() < 0.6:
+        count = int(rng.integers(5, 14))
+        seeds = rng.random((count, 2))
+        across, along = (x - 0.5) / (0.35 + depth), np.log(depth + 0.05) + 0 * x
+        along = (along - along.min()) / max(np.ptp(along), 1e-6)
+        away = np.stack([(across + 0.5 - sx) ** 2 + (along - sy) ** 2 for sx, sy in seeds])
+        nearest = away.argmin(axis=0)
+        ground = ground + rng.normal(0, 0.22, count)[nearest]
+        two = np.partition(away, 1, axis=0)[:2]
+        hedge = np.exp(-(np.sqrt(two[1]) - np.sqrt(two[0])) / 0.012)
+        ground = ground + rng.uniform(-0.35, 0.25) * hedge
+    bushes = fractal(size, rng, cells=rng.uniform(18, 40), fall=0.6)
+    mass = _smooth(bushes + 0.4 * fractal(size, rng, cells=3), 0.7, 1.3)
+    ground = ground * (1 - 0.6 * mass) + rng.uniform(-0.5, 0.5) * mass
+    for _ in range(int(rng.integers(0, 3))):  # tracks
+        bend = (
+            0.5
+            + rng.uniform(-0.5, 0.5)
+            + rng.uniform(-0.6, 0.6) * depth
+            + 0.1 * np.sin(6 * depth + rng.uniform(0, 6))
+        )
+        ground = ground + rng.uniform(0.2, 0.5) * np.exp(-0.5 * ((x - bend) / (0.004 + 0.02 * depth)) ** 2)
+    if horizon is None:
+        return ground, None
+    ridge = (
+        horizon
+        + 0.03 * fractal(size, rng, cells=3, fall=0.6)[:1]
+        + 0.012 * fractal(size, rng, cells=30, fall=0.7)[:1]
+    )
+    below = _smooth(y - ridge, -1.0 / size, 1.0 / size)
+    up = np.clip((horizon - y) / max(horizon, 0.05), 0, 1) + 0 * x
+    sky = rng.uniform(-0.9, -0.4) - 0.4 * up
+    if rng.random() < 0.4:
+        sky = sky + 0.4 * _clouds(size, rng)
+    trees = _smooth(y - ridge + 0 * x, 0, 0.002) * np.exp(-np.clip(y - ridge, 0, None) / 0.03)
+    return sky * (1 - below) + (ground - 0.3 * trees) * below, horizon
+
+
+def city(size: int, rng: np.random.Generator) -> Scene:
+    """Rows of buildings with windows and roof vents, before sky; or roofs and streets from above."""
+    y, x = _grid(size)
+    if rng.random() < 0.35:
+        return _roofs(size, rng), None
+    horizon = rng.uniform(0.25, 0.6)
+    sky = -rng.uniform(0.2, 0.8) + 0.35 * y + 0.05 * fractal(size, rng, cells=2) + 0 * x
+    if rng.random() < 0.4:
+        sky = sky + 0.3 * _clouds(size, rng)
+    canvas = sky
+    layers = int(rng.integers(2, 5))
+    for layer in range(layers):
+        near = (layer + 1) / layers
+        left = -rng.random() * 0.2
+        base = rng.uniform(0.1, 0.5) + 0.12 * near
+        while left < 1:
+            width = rng.uniform(0.06, 0.22) * (0.5 + near)
+            roof = horizon + rng.normal(0.02, 0.07) + 0.25 * (near - 0.6)
+            _building(canvas, rng, (left, roof, left + width), base + rng.normal(0, 0.1), near)
+            left += width + (rng.uniform(0, 0.08) if rng.random() < 0.5 else 0.0)
+    if rng.random() < 0.6:  # trees or a street at the foot
+        foot = rng.uniform(0.8, 0.97) + 0.03 * fractal(size, rng, cells=6, fall=0.65)[:1]
+        mass = _smooth(y - foot, -0.004, 0.004)
+        canvas = (
+            canvas * (1 - mass)
+            + (rng.uniform(0, 0.4) + 0.12 * fractal(size, rng, cells=20, fall=0.75)) * mass
+        )
+    return canvas + 0.025 * fractal(size, rng, cells=20, fall=0.8), horizon
+
+
+def _building(
+    canvas: Field, rng: np.random.Generator, span: tuple[float, float, float], level: float, near: float
+) -> None:
+    size = canvas.shape[0]
+    x1, y1, x2 = (int(v * size) for v in span)
+    x1, x2, y1 = max(x1, 0), min(x2, size), min(max(y1, 0), size - 1)
+    if x2 - x1 < 3:
+        return
+    wall = canvas[y1:, x1:x2]
+    shade = np.linspace(0, rng.normal(0, 0.12), x2 - x1)[None, :] + np.linspace(0, -0.1, size - y1)[:, None]
+    wall[:] = level + shade
+    canvas[y1 : y1 + 2, x1:x2] += rng.normal(0.05, 0.12)
+    step_x, step_y = max(int((4 + 9 * near) * size / 256), 3), max(int((4 + 8 * near) * size / 256), 3)
+    hot = rng.normal(0.05, 0.16)
+    for row in range(y1 + step_y, size, step_y):
+        for column in range(x1 + 2, x2 - step_x // 2, step_x):
+            if rng.random() < 0.85:
+                value = hot + rng.normal(0, 0.05) + (0.35 if rng.random() < 0.04 else 0.0)
+                canvas[row : row + max(step_y // 2, 1), column : min(column + max(step_x // 2, 1), x2)] += (
+                    value
+                )
+    if rng.random() < 0.5:  # a plant room, a chimney
+        w = max((x2 - x1) // 5, 2)
+        place = int(rng.integers(x1, max(x2 - w, x1 + 1)))
+        canvas[max(y1 - int(rng.integers(3, 12)), 0) : y1, place : place + w] = level + rng.normal(0.1, 0.15)
+
+
+def _roofs(size: int, rng: np.random.Generator) -> Field:
+    canvas = 0.25 + 0.06 * fractal(size, rng, cells=5) + 0.05 * fractal(size, rng, cells=40, fall=0.8)
+    block = rng.uniform(0.16, 0.34) * size
+    big = int(size * 1.5)
+    layer = np.zeros((big, big))
+    cover = np.zeros((big, big))
+    for top in np.arange(0, big, block):
+        for left in np.arange(0, big, block):
+            for _ in range(int(rng.integers(1, 5))):
+                w, h = rng.uniform(0.25, 0.75, 2) * block
+                px, py = left + rng.random() * (block * 0.85 - w), top + rng.random() * (block * 0.85 - h)
+                box = slice(max(int(py), 0), max(int(py + h), 0)), slice(max(int(px), 0), max(int(px + w), 0))
+                layer[box], cover[box] = rng.normal(0.5, 0.18), 1.0
+                if rng.random() < 0.5:  # the far half of a gable roof is colder
+                    half = slice(box[0].start, (box[0].start + box[0].stop) // 2), box[1]
+                    layer[half] -= rng.uniform(0.05, 0.2)
+                for _ in range(int(rng.integers(0, 4))):
+                    vx, vy = int(px + rng.random() * w), int(py + rng.random() * h)
+                    layer[max(vy, 0) : max(vy + 3, 0), max(vx, 0) : max(vx + 3, 0)] += 0.4
+    turn = cv2.getRotationMatrix2D((big / 2, big / 2), float(rng.uniform(-40, 40)), 1.0)
+    cut = (big - size) // 2
+    roofs, built = (
+        cv2.warpAffine(a, turn, (big, big))[cut : cut + size, cut : cut + size] for a in (layer, cover)
+    )
+    return canvas * (1 - built) + roofs * built + 0.03 * fractal(size, rng, cells=20, fall=0.8)
+
+
+def highlight(size: int, rng: np.random.Generator) -> Scene:
+    """A scene with a large bright source: the sun behind clouds, sunlit cloud edges, hot ground or water glare."""
+    inner, horizon = (cloud, sea, field)[int(rng.integers(3))](size, rng)
+    spread = float(np.ptp(inner))
+    y, x = _grid(size)
+    cx, cy = rng.uniform(0.05, 0.95), rng.uniform(0.05, 0.8)
+    r = np.hypot(x - cx, (y - cy) * rng.uniform(0.8, 1.3))
+    core = rng.uniform(0.03, 0.12)
+    ragged = r + 0.02 * fractal(size, rng, cells=5, fall=0.6)
+    glow = (
+        _smooth(-ragged, -core * 1.3, -core * 0.7)
+        + 0.7 * np.exp(-r / rng.uniform(0.08, 0.25))
+        + 0.25 * np.exp(-r / 0.5)
+    )
+    return inner + rng.uniform(1.0, 2.0) * spread * glow, horizon
+
+
+SCENES: dict[str, Callable[[int, np.random.Generator], Scene]] = {
+    "city": city,
+    "cloud": cloud,
+    "field": field,
+    "sea": sea,
+    "highlight": highlight,
+}

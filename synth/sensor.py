@@ -1,0 +1,71 @@
+"""The camera: what it adds to the light that reaches it, drawn once a frame and held fixed.
+
+written = clip(round(gain ((1 + prnu) s + sqrt(shot s) z1 + read z2 + dsnu + row + column) + offset)), dead
+pixels apart, for a signal s in gray levels. Photon transfer: J. R. Janesick, *Photon Transfer* (SPIE, 2007),
+chapters 3 and 5 (shot noise whose variance is proportional to the signal, read noise, fixed-pattern noise
+proportional to the signal); EMVA Standard 1288, release 4.0, sections 2 and 4 (linear model, PRNU, DSNU,
+row and column noise). All parameters are in 8-bit gray levels and scale with the output's depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .preset import Sensor
+
+_FIXED = 5  # the stream of what belongs to the camera, not to the frame: one camera a data set
+
+
+class Camera:
+    """A frame's noise, drawn; :meth:`expose` and :meth:`at` apply it to any signal.
+
+    The fixed pattern and the dead pixels come from the seed alone, so that they are the same in all
+    images of a data set; shot, read, row and column noise, gain and offset come from ``rng``.
+    """
+
+    def __init__(
+        self, sensor: Sensor, rng: np.random.Generator, size: tuple[int, ...], top: int, seed: int
+    ) -> None:
+        self.top, unit = top, top / 255.0
+        height, width = size
+        fixed = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(_FIXED,))))
+        pattern, offsets = fixed.standard_normal((height, width)), fixed.standard_normal((height, width))
+        self.response = 1.0 + sensor.fixed_gain * pattern
+        self.shot = np.sqrt(sensor.shot * unit) * rng.standard_normal((height, width))
+        self.added = unit * (
+            sensor.fixed_offset * offsets
+            + sensor.read * rng.standard_normal((height, width))
+            + sensor.row * rng.standard_normal((height, 1))
+            + sensor.column * rng.standard_normal((1, width))
+        )
+        self.gain = sensor.gain.at(rng.random())
+        self.offset = unit * sensor.offset.at(rng.random())
+        draw = fixed.random((height, width))
+        self.dead = np.where(draw < sensor.dead, np.where(draw < sensor.dead / 2, 0.0, float(top)), np.nan)
+        self.any_dead = bool(sensor.dead > 0)
+        self.kind = np.uint16 if top > 255 else np.uint8
+
+    def expose(self, signal: NDArray) -> NDArray:
+        """The written (H, W) frame of a (H, W) signal."""
+        height, width = signal.shape
+        levels = self.at((0, 0, width, height))(signal.astype(np.float64).ravel(), None)
+        return levels.reshape(height, width).astype(self.kind)
+
+    def at(self, window: tuple[int, int, int, int]) -> Callable[..., NDArray[np.float64]]:
+        """Rendering of signal values (..., S) at S flat positions of a window (None: all of it, in order)."""
+        x1, y1, x2, y2 = window
+        here = np.s_[y1:y2, x1:x2]
+        response, shot, added, dead = (
+            a[here].ravel() for a in (self.response, self.shot, self.added, self.dead)
+        )
+
+        def render(signal: NDArray[np.float64], places: NDArray[np.intp] | None) -> NDArray[np.float64]:
+            k = slice(None) if places is None else places
+            light = self.gain * (response[k] * signal + np.sqrt(np.maximum(signal, 0.0)) * shot[k] + added[k])
+            levels = np.rint(light + self.offset).clip(0.0, self.top)
+            return np.where(np.isnan(dead[k]), levels, dead[k]) if self.any_dead else levels
+
+        return render

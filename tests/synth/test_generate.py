@@ -1,0 +1,263 @@
+"""The data set: exact, documented, the same from any number of workers and after any interruption."""
+
+import hashlib
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from irstkit.annotate.errors import IrstkitError
+from irstkit.annotate.files import read_image, read_mask, write_png
+from irstkit.annotate.masks import mask_to_instances
+from irstkit.annotate.rle import rle_to_instance
+from irstkit.annotate.scr import measure_contrast
+from irstkit.datasets.readers import open_dataset
+from irstkit.synth import generate as module
+from irstkit.synth import writer
+from irstkit.synth.generate import generate
+
+
+def contents(root):
+    return {
+        p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in root.rglob("*")
+        if p.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("synth") / "set"
+    totals = generate(root, 24, 3, preset="nudt", size=128, splits={"train": 0.6, "test": 0.4}, workers=1)
+    return root, totals
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight 150 px backgrounds with a little texture."""
+    root = tmp_path / "backgrounds"
+    rng = np.random.default_rng(0)
+    for k in range(8):
+        image = cv2.GaussianBlur(rng.normal(90, 40, (150, 170)), (0, 0), 5) + rng.normal(0, 3, (150, 170))
+        write_png(root / f"{k}.png", np.clip(image, 0, 255).astype(np.uint8))
+    return root
+
+
+def test_scr_on_the_written_image_is_what_the_attributes_say(made):
+    root, _ = made
+    coco = json.loads((root / "annotations.json").read_text())
+    by_image = {}
+    for annotation in coco["annotations"]:
+        by_image.setdefault(annotation["image_id"], []).append(annotation)
+    checked = 0
+    for entry in coco["images"]:
+        annotations = by_image.get(entry["id"], [])
+        instances = [rle_to_instance(a["segmentation"]) for a in annotations]
+        image, mask = (
+            read_image(root / entry["file_name"]),
+            read_mask(root / entry["file_name"].replace("images", "masks")),
+        )
+        assert len(mask_to_instances(mask)) == len(instances)  # never 8-adjacent
+        for a, instance, found in zip(
+            annotations, instances, measure_contrast(image, instances, mask=mask), strict=True
+        ):
+            known = a["attributes"]
+            assert known["scr_achieved"] == pytest.approx(abs(found.scr), abs=1e-6)
+            x1, y1, x2, y2 = instance.box
+            assert (a["bbox"], a["area"]) == ([x1, y1, x2 - x1, y2 - y1], instance.area)
+            if known["scr_status"] == "ok":
+                assert abs(known["scr_achieved"] / known["scr_requested"] - 1) <= 0.05
+            assert x1 - 1 < known["x"] < x2 and y1 - 1 < known["y"] < y2
+            checked += 1
+    assert checked >= 24
+
+
+def test_targets_keep_out_of_each_others_rings(made):
+    for line in (made[0] / "manifest.jsonl").read_text().splitlines():
+        boxes = [t["bbox"] for t in json.loads(line)["targets"]]
+        for k, (x, y, w, h) in enumerate(boxes):
+            for ox, oy, ow, oh in boxes[:k]:
+                assert ox + ow <= x - 10 or ox >= x + w + 10 or oy + oh <= y - 10 or oy >= y + h + 10
+
+
+def test_it_is_read_back_as_a_data_set(made):
+    root, totals = made
+    data = open_dataset(root)
+    assert len(data) == totals["images"] == 24
+    assert not [f for f in data.findings if f.severity == "error"]
+    assert {k: len(data.part(k)) for k in totals["splits"]} == totals["splits"]
+    assert sum(totals["splits"].values()) == 24
+    assert str(root) not in (root / "synth.yaml").read_text()
+
+
+def test_same_bytes_from_workers_interruption_and_continuation(made, tmp_path, monkeypatch):
+    root, _ = made
+    expected = contents(root)
+    again = tmp_path / "two"
+    monkeypatch.setattr(module, "CHUNK", 5)
+    arguments = {"preset": "nudt", "size": 128, "splits": {"train": 0.6, "test": 0.4}}
+    generate(again, 24, 3, workers=2, **arguments)
+    assert contents(again) == expected
+    generate(again, 24, 3, workers=1, **arguments)  # a second run has nothing to do
+    assert contents(again) == expected
+    (again / "images/000003.png").unlink()  # a lost image comes back
+    generate(again, 24, 3, workers=1, **arguments)
+    assert contents(again) == expected
+
+    killed = tmp_path / "killed"
+    monkeypatch.setattr(writer, "PART", 8)
+    monkeypatch.setattr(module, "PART", 8)
+    monkeypatch.setattr(module, "CHUNK", 4)
+    calls = {"n": 0}
+    honest = module.write_image
+
+    def failing(*args):
+        calls["n"] += 1
+        if calls["n"] in (11, 17):
+            raise KeyboardInterrupt
+        return honest(*args)
+
+    monkeypatch.setattr(module, "write_image", failing)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            generate(killed, 24, 3, workers=1, **arguments)
+    generate(killed, 24, 3, workers=1, **arguments)
+    assert calls["n"] < 11 + 17 + 24  # whole parts were trusted
+    assert contents(killed) == expected
+
+
+def test_a_larger_count_continues_and_anything_else_is_refused(folder, tmp_path):
+    out = tmp_path / "set"
+    generate(out, 4, 1, folder, size=96, workers=1)
+    first = contents(out)
+    generate(out, 7, 1, folder, size=96, workers=1)
+    assert {k: v for k, v in contents(out).items() if k in first and k.endswith(".png")} == {
+        k: v for k, v in first.items() if k.endswith(".png")
+    }
+    before = contents(out)
+    for change, told in (
+        ({"seed": 2}, "seed differ"),
+        ({"count": 5}, "7 images, 5 were asked for"),
+        ({"preset": "nudt", "overrides": ["contrast.ring=5"]}, "preset differ"),
+        ({"size": 100}, "size differ"),
+    ):
+        with pytest.raises(IrstkitError, match=told):
+            generate(
+                **{
+                    "out": out,
+                    "count": 7,
+                    "seed": 1,
+                    "backgrounds": folder,
+                    "size": 96,
+                    "workers": 1,
+                    **change,
+                }
+            )
+        assert contents(out) == before
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine.txt").write_text("x")
+    with pytest.raises(IrstkitError, match="not empty"):
+        generate(other, 4, 1, folder, size=96, workers=1)
+    assert sorted(p.name for p in other.iterdir()) == ["mine.txt"]
+
+
+def test_backgrounds_keep_their_split_and_are_not_shared(folder, tmp_path):
+    parts = {}
+    for count, seed_dir in ((30, "a"), (60, "b")):
+        out = tmp_path / seed_dir
+        generate(out, count, 5, folder, size=96, splits={"train": 0.5, "val": 0.5}, workers=1)
+        for line in (out / "manifest.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            assert parts.setdefault(row["background_id"], row["split"]) == row["split"]
+        (folder / "7.png").unlink(missing_ok=True)  # fewer backgrounds move none
+    assert len(set(parts.values())) == 2
+
+
+def test_targets_of_a_data_set_are_removed_and_its_test_images_left_out(make_pairs, tmp_path):
+    root = make_pairs(count=8, size=(100, 120))
+    (root / "mine").mkdir()
+    (root / "mine/train.txt").write_text("".join(f"{k:06d}\n" for k in range(5)))
+    (root / "mine/test.txt").write_text("".join(f"{k:06d}\n" for k in range(5, 8)))
+    shutil.copy(root / "images/000006.png", tmp_path / "copy.png")
+    extra = tmp_path / "extra"
+    extra.mkdir()
+    image = read_image(root / "images/000006.png").astype(int)
+    write_png(extra / "twin.png", np.clip(image + 3, 0, 255).astype(np.uint8))  # brighter by 3: still a twin
+    out = tmp_path / "set"
+    generate(out, 6, 1, [root, extra], size=96, workers=1)
+    document = yaml.safe_load((out / "synth.yaml").read_text())
+    assert document["left_out"] == {"test image": 3, "twin of a test image": 1}
+    assert [b["removed"] >= 1 and b["used"] != b["id"] for b in document["backgrounds"]] == [True] * 5
+    with_test = tmp_path / "with_test"
+    generate(with_test, 2, 1, [root], size=96, workers=1, include_test=True)
+    document = yaml.safe_load((with_test / "synth.yaml").read_text())
+    assert document["include_test"] and len(document["backgrounds"]) == 8
+    only = tmp_path / "only"
+    with pytest.raises(IrstkitError, match="no background is left of 5 images: 5 test image"):
+        generate(only, 2, 1, [f"{root}:mine/train"], size=96, workers=1, exclude=[f"{root}:mine/train"])
+    assert not only.exists()
+
+
+def test_sixteen_bit_backgrounds_give_sixteen_bit_images_within_one_percent(tmp_path):
+    rng = np.random.default_rng(4)
+    for k in range(3):
+        image = cv2.GaussianBlur(rng.normal(20000, 9000, (140, 140)), (0, 0), 6) + rng.normal(
+            0, 300, (140, 140)
+        )
+        write_png(tmp_path / "b" / f"{k}.png", np.clip(image, 0, 65535).astype(np.uint16))
+    generate(tmp_path / "set", 6, 1, tmp_path / "b", size=128, workers=1)
+    data = open_dataset(tmp_path / "set")
+    assert {r.bit_depth for r in data} == {16}
+    targets = [t for r in data for t in r.attributes["targets"]]
+    assert targets
+    for t in targets:
+        assert t["scr_status"] != "ok" or abs(t["scr_achieved"] / t["scr_requested"] - 1) <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("prepare", "told"),
+    [
+        (lambda f: shutil.rmtree(f), "no such folder"),
+        (lambda f: [p.unlink() for p in f.iterdir()], "empty"),
+        (lambda f: (f / "3.png").write_bytes((f / "3.png").read_bytes()[:900]), "truncated PNG"),
+        (lambda f: (f / "3.png").write_text("hello"), "not an image"),
+        (lambda f: [write_png(p, np.zeros((30, 30), np.uint8)) for p in f.iterdir()], "8 smaller than 48 px"),
+    ],
+)
+def test_bad_backgrounds_are_one_clear_error_and_leave_nothing(folder, tmp_path, irstkit, prepare, told):
+    prepare(folder)
+    result = irstkit(
+        "synth", "images", "--out", tmp_path / "set", "--count", 3, "--size", 96, "--backgrounds", folder
+    )
+    assert result.exit_code == 1
+    assert told in result.stderr and result.stderr.count("\n") <= 2
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--preset", "nothing"], 1, "there are: "),
+        (["--set", "contrast.rang=5"], 1, "contrast.rang: no such key"),
+        (["--set", "contrast.ring=wide"], 1, "contrast.ring"),
+        (["--splits", "train=0.5,val"], 2, "expected NAME=SHARE"),
+        (["--count", "0"], 2, "--count"),
+        (["--size", "20"], 2, "--size"),
+    ],
+)
+def test_bad_options(tmp_path, irstkit, arguments, code, told):
+    result = irstkit("synth", "images", "--out", tmp_path / "set", *arguments)
+    assert result.exit_code == code
+    assert told in result.stderr
+    assert not (tmp_path / "set").exists()
+
+
+def test_preview_writes_the_sheet_and_nothing_else(tmp_path, irstkit):
+    result = irstkit("synth", "images", "--out", tmp_path / "look.png", "--preview", 3, "--size", 64)
+    assert result.exit_code == 0, result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["look.png"]
+    assert cv2.imread(str(tmp_path / "look.png")).shape == (66, 264, 3)

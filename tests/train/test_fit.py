@@ -1,0 +1,325 @@
+"""The loop: what it writes, that it learns, that it resumes to the bit, and what it refuses."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from irstkit.annotate.errors import IrstkitError
+from irstkit.train import loop
+from irstkit.train.checkpoint import load_checkpoint, save_checkpoint, weights_hash
+from irstkit.train.material import compose
+from irstkit.train.models import MODELS, build
+from irstkit.train.settings import RECIPES, Settings, learning_rate, load_recipe, recipe_names, settings_from
+
+SMALL = ("--option", "base=3", "--crop", 32, "--batch", 2, "--threads", 1, "--device", "cpu")
+
+
+def small(**changes):
+    values = {"options": {"base": 3}, "crop": 32, "batch": 2, "steps": 6, **changes}
+    return settings_from(values)
+
+
+def hash_of(path):
+    return weights_hash(load_checkpoint(path)["model"]["state"])
+
+
+def test_a_run_leaves_what_it_should(irstkit, split_pairs, tmp_path):
+    root, out = split_pairs(8, 3), tmp_path / "run"
+    result = irstkit("train", "fit", "sd2net", "--real", root, "--steps", 10, "--out", out, "--json", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert sorted(f.name for f in out.iterdir()) == [
+        "best.pt",
+        "last.pt",
+        "log.csv",
+        "run.json",
+        "tensorboard",
+    ]
+    run = json.loads((out / "run.json").read_text())
+    assert run == json.loads(result.stdout)
+    assert run["status"] == "finished" and run["step"] == 10
+    assert run["data"]["real"]["split"] == "own/train" and run["data"]["validation"]["images"] == 1
+    assert run["data"]["images"] == 7 and run["parameters"] > 0
+    last, best = load_checkpoint(out / "last.pt"), load_checkpoint(out / "best.pt")
+    assert last["weights"] == run["weights"] == weights_hash(last["model"]["state"])
+    assert best["step"] == run["best"]["step"] and "training" not in best
+    assert last["data"]["real"]["split_hash"] == run["data"]["real"]["split_hash"]
+    with (out / "log.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(r["step"]) for r in rows] == [4, 8, 10], "an epoch is 4 steps, and the end is logged"
+    assert all(r["loss"] and r["lr"] and r["val_iou"] for r in rows)
+    assert list((out / "tensorboard").iterdir())
+
+
+def test_test_images_are_never_opened(irstkit, split_pairs, tmp_path):
+    root = split_pairs(6, 3)
+    for name in ("000006", "000007", "000008"):
+        (root / "images" / f"{name}.png").write_bytes((root / "images" / f"{name}.png").read_bytes()[:60])
+    result = irstkit("train", "fit", "sd2net", "--real", root, "--steps", 2, "--out", tmp_path / "r", *SMALL)
+    assert result.exit_code == 0, result.output
+
+
+def test_same_seed_same_bytes_other_seed_others(split_pairs, tmp_path):
+    material = compose(split_pairs(6, 2), None)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        loop.fit(small(seed=seed, steps=4), material, tmp_path / name, device="cpu")
+    files = [(tmp_path / name / "best.pt").read_bytes() for name in "abc"]
+    assert files[0] == files[1] and files[0] != files[2]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ema": 0.9, "accumulate": 2, "clip": 0.5, "schedule": "cosine", "warmup": 3, "optimiser": "adamw"},
+        {"optimiser": "sgd", "lr": 0.01, "schedule": "poly"},
+        {"optimiser": "adagrad", "precision": "bf16-mixed"},
+    ],
+    ids=["paper", "everything", "sgd", "adagrad-bf16"],
+)
+@pytest.mark.parametrize("stop", [1, 5], ids=["in the first epoch", "after an epoch"])
+def test_stopped_and_resumed_is_uninterrupted(changes, stop, split_pairs, tmp_path):
+    material = compose(split_pairs(7, 2), None)
+    settings = small(steps=8, **changes)
+    loop.fit(settings, material, tmp_path / "whole", device="cpu")
+    report = loop.fit(settings, material, tmp_path / "parts", device="cpu", max_steps=stop)
+    assert report["status"] == "stopped" and report["step"] == stop
+    torch.rand(3)  # whatever happens between
+    report = loop.fit(settings, material, tmp_path / "parts", device="cpu", resume=True)
+    assert report["status"] == "finished"
+    for name in ("last.pt", "best.pt"):
+        assert hash_of(tmp_path / "parts" / name) == hash_of(tmp_path / "whole" / name)
+    logs = [
+        [{k: v for k, v in row.items() if k not in ("seconds", "data_share")} for row in csv.DictReader(text)]
+        for text in ((tmp_path / n / "log.csv").read_text().splitlines() for n in ("whole", "parts"))
+    ]
+    assert logs[0] == logs[1]
+
+
+def start(root, out, steps, *more):
+    command = [sys.executable, "-m", "irstkit", "train", "fit", "sd2net", "--real", root, "--out", out]
+    command += ["--recipe", "paper", "--steps", steps, *SMALL, *more]
+    return subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path, process):
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.01)
+
+
+def test_killed_and_resumed_is_uninterrupted(irstkit, split_pairs, tmp_path):
+    root = split_pairs(7, 2)
+    arguments = ("--real", root, "--steps", 30, *SMALL)
+    assert irstkit("train", "fit", "sd2net", "--out", tmp_path / "whole", *arguments).exit_code == 0
+    process = start(root, tmp_path / "killed", 30)
+    wait_for(tmp_path / "killed" / "last.pt", process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    assert (
+        process.returncode == -signal.SIGKILL
+        and load_checkpoint(tmp_path / "killed" / "last.pt")["step"] < 30
+    )
+    result = irstkit("train", "fit", "sd2net", "--resume", "--out", tmp_path / "killed", "--threads", 1)
+    assert result.exit_code == 0, result.output
+    for name in ("last.pt", "best.pt"):
+        assert hash_of(tmp_path / "killed" / name) == hash_of(tmp_path / "whole" / name)
+
+
+def test_sigterm_saves_and_ends_cleanly(split_pairs, tmp_path):
+    process = start(split_pairs(7, 2), tmp_path / "run", 100000)
+    wait_for(tmp_path / "run" / "last.pt", process)
+    os.kill(process.pid, signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 0 and "SIGTERM" in errors and "--resume" in errors
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["status"] == "stopped" and run["step"] == load_checkpoint(tmp_path / "run" / "last.pt")["step"]
+
+
+def test_early_stopping_ends_the_run(split_pairs, tmp_path):
+    report = loop.fit(
+        small(steps=400, lr=1e-12, patience=2), compose(split_pairs(4, 2), None), tmp_path / "r", device="cpu"
+    )
+    assert report["status"] == "finished" and report["step"] < 400 and "no better" in report["reason"]
+
+
+def test_it_learns(split_pairs, tmp_path):
+    settings = small(options={"base": 4, "head_bias": -4.0}, steps=60, lr=1e-2, batch=4, augment=False,
+                     schedule="constant", validate_every=100)  # fmt: skip
+    material = compose(split_pairs(9, 1, size=(32, 32)), None)
+    loop.fit(settings, material, tmp_path / "r", device="cpu")
+    history = load_checkpoint(tmp_path / "r" / "last.pt")["training"]["history"]
+    assert history[-1]["loss"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (("--real", "{none}"), 1, "no such folder"),
+        ((), 1, "nothing to train on"),
+        (("--real", "{root}", "--real-split", "own/trian"), 1, "own/train, own/test"),
+        (("--real", "{root}", "--real-split", "own/test"), 1, "never trained on"),
+        (("--real", "{root}", "--real-split", "all"), 1, "never trained on"),
+        (("--real", "{root}", "--real-fraction", "1", "--total", "50"), 1, "needs 50 real images, there are 7"),
+        (("--real", "{root}", "--real-fraction", "0.5"), 1, "--total"),
+        (("--real", "{root}", "--real-fraction", "1.5", "--total", "4"), 2, "1.5"),
+        (("--synthetic", "{root}", "--real-fraction", "real"), 1, "there is none"),
+        (("--real", "{root}", "--crop", "40"), 1, "multiple of 16"),
+        (("--real", "{root}", "--loss", "jaccard"), 1, "soft_iou"),
+        (("--real", "{root}", "--schedule", "step"), 1, "multistep"),
+        (("--real", "{root}", "--lr", "-1"), 1, "above 0"),
+        (("--real", "{root}", "--recipe", "nope"), 1, "paper"),
+        (("--real", "{root}", "--option", "base"), 2, "KEY=VALUE"),
+        (("--real", "{root}", "--option", "width=3"), 1, "width"),
+        (("--real", "{root}", "--device", "tpu"), 1, "tpu"),
+        (("--real", "{root}", "--resume"), 1, "last.pt"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, tuple) else "",
+)  # fmt: skip
+def test_wrong_input_is_one_error_and_leaves_nothing(arguments, status, text, irstkit, split_pairs, tmp_path):
+    root, out = split_pairs(8, 3), tmp_path / "run"
+    arguments = [str(a).format(root=root, none=tmp_path / "none") for a in arguments]
+    base = ("--option", "base=3", "--batch", 2, "--crop", 32, "--steps", 2, "--threads", 1)
+    result = irstkit("train", "fit", "sd2net", "--out", out, *base, *arguments)
+    assert result.exit_code == status and text in result.output, result.output
+    assert not out.exists()
+
+
+def test_a_folder_in_use_is_kept(irstkit, split_pairs, tmp_path):
+    root, out = split_pairs(5, 2), tmp_path / "run"
+    arguments = ("train", "fit", "sd2net", "--real", root, "--steps", 2, "--out", out, *SMALL)
+    assert irstkit(*arguments).exit_code == 0
+    before = (out / "last.pt").read_bytes()
+    refused = irstkit(*arguments)
+    assert refused.exit_code == 1 and "--overwrite" in refused.output
+    assert (out / "last.pt").read_bytes() == before
+    assert irstkit(*arguments, "--overwrite", "--seed", 1).exit_code == 0
+    assert (out / "last.pt").read_bytes() != before
+    (out / "thesis.tex").write_text("years of work")
+    refused = irstkit(*arguments, "--overwrite")
+    assert refused.exit_code == 1 and "thesis.tex" in refused.output and (out / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [("--lr", "0.1"), ("--batch", "3"), ("--steps", "99"), ("--seed", "3")], ids=str
+)
+def test_resuming_with_other_settings_is_refused(change, irstkit, split_pairs, tmp_path):
+    root, out = split_pairs(5, 2), tmp_path / "run"
+    assert (
+        irstkit("train", "fit", "sd2net", "--real", root, "--steps", 2, "--out", out, *SMALL).exit_code == 0
+    )
+    before = (out / "last.pt").read_bytes()
+    result = irstkit("train", "fit", "sd2net", "--resume", "--out", out, *change)
+    assert result.exit_code == 1 and change[0].strip("-") in result.output, result.output
+    assert (out / "last.pt").read_bytes() == before
+
+
+def test_resuming_on_other_images_is_refused(irstkit, split_pairs, tmp_path):
+    out = tmp_path / "run"
+    root = split_pairs(5, 2)
+    assert (
+        irstkit("train", "fit", "sd2net", "--real", root, "--steps", 2, "--out", out, *SMALL).exit_code == 0
+    )
+    other = split_pairs(6, 2, folder="other")
+    result = irstkit("train", "fit", "sd2net", "--resume", "--out", out, "--real", other)
+    assert result.exit_code == 1 and "other images" in result.output
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(split_pairs, tmp_path, monkeypatch):
+    monkeypatch.setitem(loop.get_loss.__globals__["LOSSES"], "nan", lambda x, y: (x * float("nan")).mean())
+    with pytest.raises(IrstkitError, match="nan at step 1"):
+        loop.fit(small(loss="nan"), compose(split_pairs(5, 2), None), tmp_path / "r", device="cpu")
+
+
+def test_out_of_memory_names_the_size(split_pairs, tmp_path, monkeypatch):
+    def full(logits, masks):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setitem(loop.get_loss.__globals__["LOSSES"], "full", full)
+    with pytest.raises(IrstkitError, match=r"batch 2 of 32x32.*--batch 1 --accumulate 2"):
+        loop.fit(small(loss="full"), compose(split_pairs(5, 2), None), tmp_path / "r", device="cpu")
+
+
+def test_mixing_counts_and_validation_are_of_the_real_set(split_pairs):
+    real, synthetic = split_pairs(10, 2), split_pairs(20, 0, folder="synthetic", seed=1)
+    whole = compose(real, synthetic)
+    assert whole.about["images"] == 9 + 20 and whole.about["validation"]["of"] == "real"
+    mixed = compose(real, synthetic, fraction=0.25, total=12)
+    assert (mixed.about["real"]["used"], mixed.about["synthetic"]["used"]) == (3, 9)
+    none = compose(real, synthetic, fraction=0.0, total=12)
+    assert none.about["real"]["used"] == 0
+    hashes = {m.about["validation"]["split_hash"] for m in (whole, mixed, none)}
+    assert len(hashes) == 1, "all rows of a comparison are judged by the same images"
+    seen = {r.image for r in mixed.train} & {r.image for r in mixed.validation}
+    assert not seen
+    assert compose(real, synthetic, fraction="real").about["images"] == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "step", "expected", "why"),
+    [
+        ({}, 0, 5e-4, "constant first part"),
+        ({}, 500, 5e-5, "first milestone at half"),
+        ({}, 999, 5e-6, "second at three quarters"),
+        ({"schedule": "cosine"}, 500, 2.5e-4, "half way"),
+        ({"schedule": "cosine", "final": 0.1}, 1000, 5e-5, "down to final"),
+        ({"schedule": "poly"}, 0, 5e-4, "start"),
+        ({"warmup": 10}, 0, 5e-5, "first of ten"),
+        ({"warmup": 10}, 9, 5e-4, "last of ten"),
+        ({"schedule": "constant"}, 999, 5e-4, ""),
+    ],
+)
+def test_learning_rates(changes, step, expected, why):
+    assert learning_rate(settings_from(changes), step, 1000) == pytest.approx(expected), why
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_valid(path):
+    model, _, name = path.stem.partition("-")
+    assert name in recipe_names(model)
+    settings = settings_from(load_recipe(name, model), base=Settings())
+    assert settings.model == model
+    if model in MODELS:
+        assert settings.crop % build(model, **settings.options).stride == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("lerning_rate: 1", "no setting 'lerning_rate'"),
+        ("lr: fast", "lr is 'fast', expected float"),
+        ("batch: 2.5", "batch is 2.5, expected int"),
+        ("model: unet", "'unet'"),
+        ("- 1", "mapping"),
+        ("lr: [", "line"),
+    ],
+)
+def test_wrong_recipes_are_named(text, expected, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(IrstkitError, match=expected) as caught:
+        load_recipe(str(path), "sd2net")
+    assert str(path) in str(caught.value)
+
+
+def test_recipe_then_command_line(irstkit, split_pairs, tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("lr: 0.002\nbatch: 3\ncrop: 32\noptions: {base: 3}\nsteps: 2\n")
+    result = irstkit("train", "fit", "sd2net", "--real", split_pairs(5, 1), "--out", tmp_path / "r", "--recipe", recipe,
+                     "--batch", 2, "--json")  # fmt: skip
+    settings = json.loads(result.stdout)["settings"]
+    assert (settings["lr"], settings["batch"], settings["options"]) == (0.002, 2, {"base": 3})
+
+
+def test_equal_checkpoints_have_equal_bytes(tmp_path):
+    for name in ("one.pt", "another.pt"):
+        save_checkpoint(
+            tmp_path / name, {"model": {"name": "x", "options": {}, "state": {"a": torch.ones(3)}}}
+        )
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "another.pt").read_bytes()

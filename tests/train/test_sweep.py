@@ -1,0 +1,114 @@
+"""Sweeps: every cell once, the table by hand, going on where it stopped, refusals."""
+
+import json
+import statistics
+
+import pytest
+
+from irstkit.train.sweep import markdown, summary
+
+SMALL = ("--option", "base=3", "--crop", 32, "--batch", 2, "--threads", 1, "--device", "cpu", "--steps", 3)
+
+
+@pytest.fixture
+def sets(split_pairs):
+    real = split_pairs(10, 3)
+    return real, split_pairs(12, 0, folder="synthetic", seed=1)
+
+
+def sweep(irstkit, sets, out, *more):
+    arguments = (
+        "--real",
+        sets[0],
+        "--synthetic",
+        sets[1],
+        "--total",
+        8,
+        "--seeds",
+        2,
+        "--fractions",
+        "0,0.5,real",
+    )
+    return irstkit("train", "sweep", "sd2net", *arguments, "--out", out, *SMALL, *more)
+
+
+def test_every_cell_once_then_nothing_to_do(irstkit, sets, tmp_path):
+    out = tmp_path / "sweep"
+    result = sweep(irstkit, sets, out, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["complete"] and len(report["runs"]) == 6
+    assert [(t["fraction"], t["real"], t["synthetic"]) for t in report["table"]] == [
+        (0.0, 0, 8), (0.5, 4, 4), ("real", 9, 0),
+    ]  # fmt: skip
+    for line in report["table"]:
+        values = [r["fa"] for r in report["runs"] if r["fraction"] == line["fraction"]]
+        assert line["fa"] == pytest.approx(statistics.fmean(values))
+        assert line["fa_sd"] == pytest.approx(statistics.stdev(values))
+    assert {r["step"] for r in report["runs"]} <= {1, 2, 3} and {r["images"] for r in report["runs"]} == {3}
+    assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    before = {f: f.stat().st_mtime_ns for f in out.glob("runs/*/*") if f.is_file()}
+    again = sweep(irstkit, sets, out, "--json")
+    assert json.loads(again.stdout) == report
+    assert before == {f: f.stat().st_mtime_ns for f in out.glob("runs/*/*") if f.is_file()}
+
+
+def test_stopped_sweeps_go_on(irstkit, sets, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    few = ("--fractions", "0.5,real", "--seeds", 1)
+    assert sweep(irstkit, sets, whole, *few).exit_code == 0
+    calls = 0
+    while (
+        not (parts / "sweep.json").exists() or not json.loads((parts / "sweep.json").read_text())["complete"]
+    ):
+        result = sweep(irstkit, sets, parts, *few, "--max-minutes", 1e-9)  # a step each time
+        assert result.exit_code == 0, result.output
+        calls += 1
+        assert calls < 20
+    assert calls > 3
+    for name in ("sweep.csv", "sweep.md"):
+        assert (whole / name).read_text() == (parts / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "text"),
+    [
+        (("--total", 50), 1, "needs 50 synthetic images, there are 12"),
+        (("--fractions", "0,0.5,2"), 2, "'2'"),
+        (("--fractions", "0.5,0.5"), 2, "twice"),
+        (("--test-split", "own/nope"), 1, "own/train, own/test"),
+        (("--test-split", "own/train"), 1, "trained on"),
+    ],
+    ids=str,
+)
+def test_impossible_sweeps_are_said_before_anything_runs(more, status, text, irstkit, sets, tmp_path):
+    result = sweep(irstkit, sets, tmp_path / "out", *more)
+    assert result.exit_code == status and text in result.output, result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_sweep_in_the_folder_is_refused(irstkit, sets, tmp_path):
+    out = tmp_path / "sweep"
+    assert sweep(irstkit, sets, out, "--max-minutes", 1e-9).exit_code == 0
+    result = sweep(irstkit, sets, out, "--lr", 0.5)
+    assert result.exit_code == 1 and "name another --out" in result.output
+
+
+def row(fraction, iou, pd):
+    used = {"real": {"used": 1}, "synthetic": {"used": 2}}
+    return {"fraction": fraction, "iou": iou, "pd": pd, "trained_on": used,
+            **dict.fromkeys(("niou", "fa", "precision", "recall", "f1"), 0.5)}  # fmt: skip
+
+
+def test_summary_by_hand():
+    line, single = summary([row(0.1, 0.2, 1.0), row(0.1, 0.4, None), row("real", 0.3, 0.5)])
+    assert line["iou"] == pytest.approx(0.3) and line["iou_sd"] == pytest.approx(0.1414213562)
+    assert line["pd"] is None and line["pd_sd"] is None, "undefined in one seed is undefined, not skipped"
+    assert single["iou"] == 0.3 and single["iou_sd"] is None
+    report = {
+        "table": [line, single], "test": {"images": 3, "name": "X", "split": "a/test"}, "split_hash": "h", "total": 9,
+        "settings": {"model": "m", "steps": 5, "batch": 2}, "complete": False,
+        "metrics": {"threshold": 0.5, "distance": 3, "matching": "optimal", "connectivity": 8},
+    }  # fmt: skip
+    text = markdown(report)
+    assert "| 0.1 | 1 | 2 | 2 | 30.00 ± 14.14 |" in text and "undefined" in text and "Not complete" in text

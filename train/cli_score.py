@@ -1,0 +1,308 @@
+"""``irstkit train evaluate``, ``compare``, ``predict``, ``embed`` and ``bench``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .cli_options import (
+    PATH,
+    ModelOption,
+    device_option,
+    json_option,
+    need_torch,
+    set_threads,
+    threads_option,
+    with_metric_options,
+)
+
+padding_option = click.option(
+    "--padding",
+    type=click.Choice(["reflect", "zeros"]),
+    default="reflect",
+    show_default=True,
+    help="Up to multiples of the network's stride.",
+)
+kind_option = click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["auto", "mask", "probability"]),
+    default="auto",
+    show_default=True,
+    help="What the files of a folder hold; auto: masks, if none has more than two values.",
+)
+
+
+class Breakdowns(click.ParamType):
+    """Names divided by commas."""
+
+    name = "KEY,KEY,..."
+    known = ("kind", "size", "scr", "scene", "sequence")
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        keys = tuple(part.strip() for part in value.split(","))
+        for key in keys:
+            if key not in self.known:
+                self.fail(f"{key!r} is not one of {', '.join(self.known)}", param, ctx)
+        return keys
+
+
+@click.command()
+@click.argument("predictions", type=PATH)
+@click.option("--data", type=PATH, required=True, help="Data set with masks.")
+@click.option("--split", help="SCHEME/PART, or all [default: the default scheme's test].")
+@with_metric_options
+@click.option("--roc", is_flag=True, help="Curves too: pixel AUC, target AUC, Pd at Fa 1e-6, 1e-5, 1e-4.")
+@click.option("--by", type=Breakdowns(), default=(), help="Break down by kind, size, scr, scene, sequence.")
+@click.option(
+    "--bootstrap",
+    "resamples",
+    type=click.IntRange(min=0),
+    default=0,
+    help="95 % intervals from so many redrawn sets, e.g. 1000.",
+)
+@padding_option
+@kind_option
+@click.option("--model", help="Refuse a checkpoint of any other model.")
+@device_option
+@threads_option
+@json_option
+def evaluate(
+    predictions: Path,
+    data: Path,
+    split: str | None,
+    threshold: float,
+    distance: float,
+    matching: Any,
+    connectivity: str,
+    roc: bool,
+    by: tuple[str, ...],
+    resamples: int,
+    padding: str,
+    kind: str,
+    model: str | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Score PREDICTIONS on a split, at native resolution.
+
+    PREDICTIONS is a checkpoint (.pt), a run's folder, or what anyone's program wrote: a folder of masks or
+    probability maps named as the images (PNG and the like, .npy), or a COCO file with scores.
+
+    \b
+    Examples:
+      irstkit train evaluate runs/real/best.pt --data NUAA-SIRST/ --split 50_50/test --json
+      irstkit train evaluate runs/real --data synth/ --roc --by kind,scr --bootstrap 1000
+      irstkit train evaluate their_masks/ --data NUDT-SIRST/ --matching dnanet
+    """
+    need_torch()
+    from ..datasets.readers import open_dataset
+    from .evaluate import evaluate as score
+    from .evaluate import labelled_part, table
+    from .metrics import Settings
+    from .sources import open_source
+
+    set_threads(threads)
+    opened = open_dataset(data)
+    records, _ = labelled_part(opened, split)
+    source = open_source(predictions, records, device=device, padding=padding, model=model, kind=kind)
+    settings = Settings(threshold, distance, matching, int(connectivity))
+    result = score(source, opened, split, settings=settings, curves=roc, by=by, resamples=resamples)
+    click.echo(json.dumps(result, indent=2) if as_json else table(result))
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=PATH)
+@click.option("--data", type=PATH, required=True, help="Data set with masks.")
+@click.option("--split", help="SCHEME/PART, or all [default: the default scheme's test].")
+@click.option("--out", type=PATH, required=True, help="New folder for tables, curves and galleries.")
+@with_metric_options
+@padding_option
+@kind_option
+@device_option
+@threads_option
+@json_option
+def compare(
+    runs: tuple[Path, ...],
+    data: Path,
+    split: str | None,
+    out: Path,
+    threshold: float,
+    distance: float,
+    matching: Any,
+    connectivity: str,
+    padding: str,
+    kind: str,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Compare RUNS (each what `evaluate` takes) on one split.
+
+    OUT gets compare.md, .csv and .json, roc.png and roc.csv (Pd against Fa), and hits.png, misses.png and
+    false_alarms.png: cut-outs with the truth and each run's outline.
+
+    \b
+    Example:
+      irstkit train compare runs/real runs/mixed their_masks/ --data NUAA-SIRST/ --out comparison/
+    """
+    need_torch()
+    from .compare import compare as run
+    from .compare import markdown
+    from .metrics import Settings
+
+    set_threads(threads)
+    settings = Settings(threshold, distance, matching, int(connectivity))
+    content = run(runs, data, out, split, settings=settings, device=device, padding=padding, kind=kind)
+    click.echo(json.dumps(content, indent=2) if as_json else f"{markdown(content['runs'])}\n{out}")
+
+
+@click.command()
+@click.argument("checkpoint", type=PATH)
+@click.argument("images", type=PATH)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New .npz file.")
+@click.option("--split", help="SCHEME/PART of a data set [default: all its images].")
+@click.option("--layer", help="Submodule to take features from [default: the network's deepest].")
+@device_option
+@threads_option
+@json_option
+def embed(
+    checkpoint: Path,
+    images: Path,
+    out: Path,
+    split: str | None,
+    layer: str | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Write a vector for each of IMAGES (a file, a folder of images, or a data set) as CHECKPOINT sees it.
+
+    The .npz holds ids (N,) and embeddings (N, 2C): mean and maximum of each channel of the layer.
+
+    \b
+    Example:
+      irstkit train embed runs/real/best.pt NUAA-SIRST/ --out nuaa.npz
+    """
+    need_torch()
+    from .embed import embed as write
+    from .predict import gather
+    from .predictor import Predictor
+
+    set_threads(threads)
+    records, _ = gather(images, split)
+    result = write(Predictor.load(checkpoint, device=device), records, out, layer=layer)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        click.echo(f"{result['images']} vectors of {result['dimensions']} from {result['layer']}: {out}")
+
+
+@click.command()
+@click.argument("checkpoint", type=PATH)
+@click.argument("images", type=PATH)
+@click.option(
+    "--out", type=PATH, required=True, help="New folder for masks/, overlays/ and predictions.json."
+)
+@click.option("--split", help="SCHEME/PART of a data set [default: all its images].")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Positive above it."
+)
+@padding_option
+@click.option("--probabilities", is_flag=True, help="Write probabilities/NAME.png too (16-bit, 65535 is 1).")
+@click.option("--model", help="Refuse a checkpoint of any other model.")
+@device_option
+@threads_option
+@json_option
+def predict(
+    checkpoint: Path,
+    images: Path,
+    out: Path,
+    split: str | None,
+    threshold: float,
+    padding: str,
+    probabilities: bool,
+    model: str | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Find targets in IMAGES: a file, a folder of images, or a data set.
+
+    Writes masks/NAME.png (0 and 255), overlays/NAME.png (prediction orange, truth, where known, cyan) and
+    predictions.json (COCO: boxes, RLE and a score an instance). OUT appears when all of it is done.
+
+    \b
+    Example:
+      irstkit train predict runs/real/best.pt photos/ --out predictions/
+    """
+    need_torch()
+    from .predict import gather
+    from .predict import predict as write
+    from .predictor import Predictor
+
+    set_threads(threads)
+    records, what = gather(images, split)
+    predictor = Predictor.load(checkpoint, device=device, padding=padding, model=model)
+    result = write(predictor, records, out, threshold=threshold, probabilities=probabilities)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        click.echo(f"{result['instances']} instances in {result['images']} images ({what}): {out}")
+
+
+@click.command()
+@click.argument("model", nargs=-1, required=True)
+@click.option("--size", type=int, default=256, show_default=True, help="Side of the images, pixels.")
+@click.option("--batch", type=int, default=1, show_default=True, help="Images a pass.")
+@click.option(
+    "--rounds", type=int, default=10, show_default=True, help="Timed repetitions; medians are shown."
+)
+@click.option(
+    "--option",
+    "options",
+    type=ModelOption(),
+    multiple=True,
+    help="Option of the network, e.g. base=16; may be repeated.",
+)
+@device_option
+@threads_option
+@json_option
+def bench(
+    model: tuple[str, ...],
+    size: int,
+    batch: int,
+    rounds: int,
+    options: tuple[tuple[str, Any], ...],
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Count and time MODEL(s) on this device: parameters, MACs, seconds, memory.
+
+    \b
+    Example:
+      irstkit train bench sd2net --size 256 --batch 4 --json
+    """
+    need_torch()
+    from ..annotate.console import track
+    from .bench import bench as measure
+    from .bench import table
+
+    set_threads(threads)
+    rows = [
+        measure(name, size, options=dict(options), batch=batch, device=device, rounds=rounds)
+        for name in track(model, "timing", unit="models")
+    ]
+    if as_json:
+        click.echo(json.dumps(rows[0] if len(rows) == 1 else rows, indent=2))
+    else:
+        click.echo(table(rows))

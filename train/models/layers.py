@@ -1,0 +1,73 @@
+"""Blocks and checks that several networks share."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def check_images(images: Tensor, channels: int, stride: int, smallest: int = 0) -> None:
+    """Refuse what is not (B, ``channels``, H, W) with H and W multiples of ``stride``.
+
+    Raises
+    ------
+    ValueError
+        With the expected and the actual shape.
+    """
+    shape = tuple(images.shape)
+    sides = shape[2:]
+    if len(shape) != 4 or shape[1] != channels or any(s % stride or s < max(smallest, 1) for s in sides):
+        size = f"multiples of {stride}" if stride > 1 else "any size"
+        if smallest > stride:
+            size += f", at least {smallest}"
+        raise ValueError(f"expected (B, {channels}, H, W) with H and W {size}, got {shape}")
+
+
+def whole(name: str, value: object, least: int) -> int:
+    """``value`` if it is a whole number of at least ``least``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is a whole number of at least {least}, got {value!r}")
+    return value
+
+
+def one_of(name: str, value: object, choices: tuple[str, ...]) -> str:
+    """``value`` if it is one of the names."""
+    if value not in choices:
+        raise ValueError(f"{name} is one of {', '.join(choices)}, got {value!r}")
+    return str(value)
+
+
+def conv_norm(
+    channels: int, out: int, size: int = 3, stride: int = 1, *, bias: bool = True
+) -> list[nn.Module]:
+    """A "same" convolution and its batch normalisation."""
+    return [nn.Conv2d(channels, out, size, stride, size // 2, bias=bias), nn.BatchNorm2d(out)]
+
+
+def conv_relu(channels: int, out: int, size: int = 3, stride: int = 1, *, bias: bool = True) -> nn.Sequential:
+    """Convolution, batch normalisation, ReLU."""
+    return nn.Sequential(*conv_norm(channels, out, size, stride, bias=bias), nn.ReLU(inplace=True))
+
+
+def resize(x: Tensor, size: tuple[int, int], *, corners: bool) -> Tensor:
+    """Bilinear, to (H, W)."""
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=corners)
+
+
+def xavier_(module: nn.Module) -> None:
+    """Xavier-normal weights of convolutions; biases and norms keep PyTorch's defaults."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.xavier_normal_(part.weight)
+
+
+def msra_prelu_(module: nn.Module, slope: float = 0.25) -> None:
+    """He's Gaussian for PReLU with the mean of fan-in and fan-out, biases zero (MXNet's MSRAPrelu)."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(part.weight)
+            nn.init.normal_(part.weight, 0.0, math.sqrt(2 / (1 + slope**2) / ((fan_in + fan_out) / 2)))
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

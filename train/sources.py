@@ -1,0 +1,286 @@
+"""Where predictions come from: a checkpoint, or files that anyone's program wrote.
+
+A source gives a (H, W) map a record: probabilities in 0..1, or a boolean mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..annotate.console import note
+from ..annotate.errors import IrstkitError
+from ..annotate.files import IMAGE_SUFFIXES, read_image, read_json
+from ..datasets.records import Record
+from .predictor import Predictor
+
+MARKS = ("", "_pred", "-pred", "_prediction", "_mask", "-mask")
+"""What programs put behind an image's name (``Misc_1_Pred.png``), in any case."""
+
+
+class Source(Protocol):
+    """Predictions by record. ``about`` and ``described`` go into results; ``seen`` tells training images."""
+
+    about: dict[str, Any]
+    seen: dict[str, list[str]]
+    name: str
+
+    def map(self, record: Record) -> NDArray:
+        """(H, W) probabilities or boolean mask."""
+        ...
+
+    def described(self) -> dict[str, Any]:
+        """How images went in, or what the files hold."""
+        ...
+
+
+class NetworkSource:
+    """A checkpoint's predictions, made as they are asked for."""
+
+    def __init__(self, predictor: Predictor, name: str = "network") -> None:
+        self.predictor, self.name = predictor, name
+        self.about, self.seen = {**predictor.about, "device": str(predictor.device)}, predictor.seen
+
+    def map(self, record: Record) -> NDArray:
+        return self.predictor.probability(record.read_image())
+
+    def described(self) -> dict[str, Any]:
+        return self.predictor.described()
+
+
+class FileSource:
+    """Masks or probability maps, a file an image: PNG and the like, ``.npy`` or ``.npz``.
+
+    Integer maps are masks where no file of the folder holds more than two values, 0 and one more; otherwise
+    probabilities, divided by the largest value of their depth. ``.npy`` holds booleans or probabilities.
+
+    Parameters
+    ----------
+    kind
+        ``auto`` (the rule above), ``mask`` or ``probability``.
+    """
+
+    def __init__(self, folder: str | Path, records: Sequence[Record], *, kind: str = "auto") -> None:
+        self.folder, self.name = Path(folder), Path(folder).name
+        self.files = _match(self.folder, records)
+        self.about: dict[str, Any] = {"predictions": str(folder)}
+        self.seen: dict[str, list[str]] = {}
+        self.kind = kind
+        if kind == "auto":
+            self.kind = "mask" if all(self._two_valued(f) for f in self.files.values()) else "probability"
+
+    def map(self, record: Record) -> NDArray:
+        path = self.files[record.id]
+        values = _read(path)
+        if self.kind == "mask":
+            return values > (values.max(initial=0) / 2)
+        if values.dtype == bool or values.dtype.kind == "f":
+            return values
+        return values / np.float32(np.iinfo(values.dtype).max)
+
+    def described(self) -> dict[str, Any]:
+        return {"files": f"{self.kind} maps", "count": len(self.files)}
+
+    @staticmethod
+    def _two_valued(path: Path) -> bool:
+        values = _read(path)
+        return bool(((values == 0) | (values == values.max(initial=0))).all())
+
+
+class CocoSource:
+    """COCO detections: a results list, or a document whose annotations have a ``score``.
+
+    An instance paints its pixels with its score (the larger where two overlap; 1 without a score). Boxes
+    without a segmentation are painted whole and counted: centroids, Pd and Fa mean something then, IoU little.
+    """
+
+    def __init__(self, path: str | Path, records: Sequence[Record]) -> None:
+        self.path, self.name = Path(path), Path(path).stem
+        self.about: dict[str, Any] = {"predictions": str(path)}
+        self.seen: dict[str, list[str]] = {}
+        self.boxes_filled = 0
+        content = read_json(path)
+        annotations = content.get("annotations") if isinstance(content, dict) else content
+        if not isinstance(annotations, list):
+            raise IrstkitError("neither a COCO document nor a list of results", path=path)
+        names = self._names(content, records)
+        self.found: dict[str, list[tuple[str, dict[str, Any]]]] = {r.id: [] for r in records}
+        outside = 0
+        for k, annotation in enumerate(annotations):
+            where = f"$.annotations[{k}]" if isinstance(content, dict) else f"$[{k}]"
+            if not isinstance(annotation, dict) or "image_id" not in annotation:
+                raise IrstkitError("a detection without image_id", path=path, where=where)
+            id = names.get(annotation["image_id"])
+            if id is None:
+                outside += 1
+            else:
+                self.found[id].append((where, annotation))
+        if outside == len(annotations) > 0:
+            raise IrstkitError(
+                f"no image_id is of this data set (the first is {annotations[0]['image_id']!r})",
+                path=path,
+                hint="image_id is an id of the document's images, or an image's name",
+            )
+        if outside:
+            note(f"{outside} of {len(annotations)} detections are of images that are not scored")
+
+    def _names(self, content: Any, records: Sequence[Record]) -> dict[Any, str]:
+        """``{image_id: record id}``."""
+        by_name = {name: r.id for r in records for name in (r.id, r.id.rpartition("/")[2], r.image.name)}
+        if isinstance(content, list):
+            return dict(by_name)
+        names: dict[Any, str] = {}
+        listed: set[str] = set()
+        for image in content.get("images", []):
+            file = str(image.get("file_name", ""))
+            stem = file.rpartition(".")[0] or file
+            id = by_name.get(stem) or by_name.get(file) or by_name.get(stem.rpartition("/")[2])
+            if id is not None:
+                names[image.get("id")] = id
+                listed.add(id)
+        missing = [r.id for r in records if r.id not in listed]
+        if missing:
+            raise IrstkitError(
+                f"{len(missing)} of {len(records)} images are not in its images, the first is {missing[0]!r}",
+                path=self.path,
+            )
+        return names
+
+    def map(self, record: Record) -> NDArray:
+        from ..annotate.rle import decode_rle
+
+        out = np.zeros(record.size, np.float32)
+        for where, annotation in self.found[record.id]:
+            try:
+                score = float(annotation.get("score", 1.0))
+                if not 0 <= score <= 1:
+                    raise ValueError(f"score {score} is not a probability")
+                mask = annotation.get("segmentation")
+                if isinstance(mask, dict):
+                    painted = decode_rle(mask)
+                    if painted.shape != record.size:
+                        raise ValueError(
+                            f"an RLE of {painted.shape}, the image is {record.size} (height, width)"
+                        )
+                elif isinstance(mask, list) and mask:
+                    painted = _polygons(mask, record.size)
+                else:
+                    painted = _box(annotation["bbox"], record.size)
+                    self.boxes_filled += 1
+            except (KeyError, TypeError, ValueError) as error:
+                raise IrstkitError(str(error), path=self.path, where=where) from error
+            np.maximum(out, np.float32(score), out=out, where=painted)
+        return out
+
+    def described(self) -> dict[str, Any]:
+        return {
+            "files": "COCO detections",
+            "count": sum(map(len, self.found.values())),
+            "boxes_filled": self.boxes_filled,
+        }
+
+
+def _polygons(polygons: list[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+    from pycocotools import mask as coco_mask
+
+    if any(not isinstance(p, list) or len(p) < 6 or len(p) % 2 for p in polygons):
+        raise ValueError("a polygon is a list of 3 or more x, y pairs")
+    rle = coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
+    return coco_mask.decode(rle).astype(bool)
+
+
+def _box(box: Sequence[float], size: tuple[int, int]) -> NDArray[np.bool_]:
+    x, y, w, h = (float(v) for v in box)
+    out = np.zeros(size, bool)
+    out[max(0, round(y)) : max(0, round(y + h)), max(0, round(x)) : max(0, round(x + w))] = True
+    return out
+
+
+def open_source(
+    path: str | Path,
+    records: Sequence[Record],
+    *,
+    device: str = "auto",
+    padding: str = "reflect",
+    model: str | None = None,
+    kind: str = "auto",
+) -> Source:
+    """The source that ``path`` is: a checkpoint or a run's folder, a COCO file, a folder of maps.
+
+    A folder with ``predictions.json`` and no maps of its own is that file; a folder written by
+    ``irstkit train predict`` is its probabilities, else its masks.
+    """
+    path = Path(path)
+    if path.is_dir() and not (path / "best.pt").exists():
+        for name in ("probabilities", "masks"):
+            if (path / name).is_dir():
+                return FileSource(path / name, records, kind=kind)
+        if any(f.suffix.lower() in (*IMAGE_SUFFIXES, ".npy", ".npz") for f in path.rglob("*")):
+            return FileSource(path, records, kind=kind)
+        if (path / "predictions.json").exists():
+            return CocoSource(path / "predictions.json", records)
+        if (path / "run.json").exists():
+            raise IrstkitError("a run without best.pt: it has not ended its first epoch", path=path)
+        raise IrstkitError(
+            "holds neither best.pt, predictions.json nor maps",
+            path=path,
+            hint="name a checkpoint, a run's folder, a COCO file or a folder of masks or probability maps",
+        )
+    if path.suffix.lower() == ".json":
+        return CocoSource(path, records)
+    name = path.name if path.is_dir() else f"{path.parent.name}/{path.name}".lstrip("/")
+    return NetworkSource(Predictor.load(path, device=device, padding=padding, model=model), name)
+
+
+def _match(folder: Path, records: Sequence[Record]) -> dict[str, Path]:
+    """The file of each record, by its id or its last part, with any of :data:`MARKS` behind it."""
+    found: dict[str, Path] = {}
+    for f in sorted(folder.rglob("*")):
+        if f.suffix.lower() not in (*IMAGE_SUFFIXES, ".npy", ".npz") or f.name.startswith("."):
+            continue
+        name = f.relative_to(folder).with_suffix("").as_posix().lower()
+        if name in found:
+            raise IrstkitError(f"two predictions of one name: {found[name].name} and {f.name}", path=folder)
+        found[name] = f
+    matched: dict[str, Path] = {}
+    missing: list[str] = []
+    for record in records:
+        stems = (record.id, record.id.removeprefix("images/"), record.id.rpartition("/")[2])
+        tried = [f"{stem}{mark}".lower() for stem in stems for mark in MARKS]
+        hit = next((found[name] for name in tried if name in found), None)
+        if hit is None:
+            missing.append(record.id)
+        else:
+            matched[record.id] = hit
+    if missing:
+        raise IrstkitError(
+            f"no prediction for {len(missing)} of {len(records)} images, the first is {missing[0]!r}",
+            path=folder,
+        )
+    more = len(found) - len(set(matched.values()))
+    if more:
+        note(f"{more} files in {folder} are of images that are not scored")
+    return matched
+
+
+def _read(path: Path) -> NDArray:
+    if path.suffix.lower() not in (".npy", ".npz"):
+        return read_image(path)
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if path.suffix.lower() == ".npz":
+            if len(loaded.files) != 1:
+                raise ValueError(f"{len(loaded.files)} arrays, one was expected")
+            loaded = loaded[loaded.files[0]]
+    except (OSError, ValueError, EOFError) as error:
+        raise IrstkitError(f"cannot be read as an array: {error}", path=path) from error
+    values = np.asarray(loaded)
+    while values.ndim > 2 and values.shape[0] == 1:
+        values = values[0]
+    if values.ndim != 2 or values.dtype.kind not in "buif":
+        raise IrstkitError(f"expected a (H, W) map, got {values.dtype} {values.shape}", path=path)
+    return values

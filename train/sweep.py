@@ -1,0 +1,271 @@
+"""Mixed ratios: one network trained on real fractions F of N images, to a table and a plot.
+
+DNA-Net's Table VIII (Li et al., IEEE TIP 2023): with few real images, synthetic ones help. All rows run the
+same number of optimiser steps, are selected on the same validation part, and scored on the same test list;
+for one seed the draws are nested over fractions.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..annotate.console import note
+from ..annotate.errors import IrstkitError, require
+from ..annotate.files import atomic_path, read_json, write_atomic, write_json
+from ..datasets.readers import open_dataset
+from .evaluate import evaluate, labelled_part
+from .loop import fit
+from .material import Material, compose
+from .metrics import Settings as MetricSettings
+from .runs import read_run
+from .settings import Settings
+from .sources import open_source
+
+NUMBERS = ("iou", "niou", "pd", "fa", "precision", "recall", "f1")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep runs: data, mixing and scoring."""
+
+    real: str
+    synthetic: str
+    total: int
+    fractions: tuple[float | str, ...]
+    seeds: int
+    real_split: str | None = None
+    synthetic_split: str | None = None
+    test: str | None = None
+    test_split: str | None = None
+
+
+def sweep(
+    settings: Settings,
+    plan: Plan,
+    out: str | Path,
+    *,
+    metrics: MetricSettings | None = None,
+    device: str = "auto",
+    max_minutes: float | None = None,
+) -> dict[str, Any]:
+    """Train and score every (fraction, seed) that is not done yet; write the table and the plot.
+
+    ``out`` gets ``runs/FRACTION-seedS/`` (each with ``result.json``), ``sweep.json``, ``sweep.csv``,
+    ``sweep.md`` and ``sweep.png``. Called again after it was stopped, it goes on where it was: finished runs
+    are kept, one under way resumes from its last checkpoint.
+
+    Parameters
+    ----------
+    settings
+        Its ``steps`` holds for every run, its ``seed`` is the first seed.
+    max_minutes
+        Of this call's training; None: no limit.
+
+    Raises
+    ------
+    IrstkitError
+        When any row is impossible (said before the first run starts), or ``out`` holds another sweep.
+    """
+    out = Path(out)
+    if settings.steps is None:
+        raise IrstkitError("a sweep compares runs of the same number of steps", hint="give --steps K")
+    metrics = metrics or MetricSettings()
+    test = open_dataset(plan.test or plan.real)
+    records, test_split = labelled_part(test, plan.test_split)
+    seeds = [settings.seed + k for k in range(plan.seeds)]
+    cells = [(fraction, seed) for fraction in plan.fractions for seed in seeds]
+    materials = {cell: _material(plan, *cell) for cell in cells}  # every impossible row is said now
+    for material in materials.values():
+        known = set(material.ids.get(test.root.resolve().name, ())) & {r.id for r in records}
+        if known:
+            raise IrstkitError(f"{len(known)} images of {test_split!r} are trained on", path=test.root)
+    described = {
+        "settings": {k: v for k, v in settings.as_dict().items() if k != "seed"},
+        "total": plan.total,
+        "data": {c: materials[cells[0]].about[c]["split_hash"] for c in ("real", "synthetic")},
+        "test": {"name": test.root.resolve().name, "split": test_split, "images": len(records)},
+        "metrics": {k: getattr(metrics, k) for k in ("threshold", "distance", "matching", "connectivity")},
+    }
+    _check_same(out, described)
+    rows: list[dict[str, Any]] = []
+    deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+    for number, cell in enumerate(cells, start=1):
+        fraction, seed = cell
+        folder = out / "runs" / f"{fraction}-seed{seed}"
+        result = _finished(folder, materials[cell])
+        if result is None:
+            note(f"run {number} of {len(cells)}: real fraction {fraction}, seed {seed}")
+            report = fit(
+                replace(settings, seed=seed),
+                materials[cell],
+                folder,
+                device=device,
+                resume=(folder / "last.pt").exists(),
+                overwrite=folder.exists() and not (folder / "last.pt").exists(),
+                max_minutes=None if deadline is None else max(1e-3, (deadline - time.monotonic()) / 60),
+            )
+            if report["status"] != "finished":
+                note(f"the sweep stops here; called again it goes on with run {number} of {len(cells)}")
+                return _write(out, described, rows, complete=False)
+            source = open_source(folder / "best.pt", records, device=device)
+            result = evaluate(source, test, test_split, settings=metrics)
+            result = {**result, "fraction": fraction, "seed": seed, "run_weights": report["weights"]}
+            write_json(folder / "result.json", result, indent=2)
+        rows.append(result)
+    return _write(out, described, rows, complete=True)
+
+
+def _material(plan: Plan, fraction: float | str, seed: int) -> Material:
+    return compose(
+        plan.real,
+        plan.synthetic,
+        real_split=plan.real_split,
+        synthetic_split=plan.synthetic_split,
+        fraction=fraction,
+        total=plan.total,
+        seed=seed,
+    )
+
+
+def _check_same(out: Path, described: dict[str, Any]) -> None:
+    """Refuse a folder that holds anything but the same sweep (other fractions and seeds may be added)."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        write_json(out / "sweep.json", {"complete": False, **described}, indent=2)
+        return
+    if not (out / "sweep.json").exists():
+        raise IrstkitError("not empty, and not the folder of a sweep", path=out)
+    former = read_json(out / "sweep.json")
+    for key, value in described.items():
+        if former.get(key) != value:
+            raise IrstkitError(
+                f"holds a sweep with other {key}: {former.get(key)}, now {value}",
+                path=out,
+                hint="name another --out",
+            )
+
+
+def _finished(folder: Path, material: Material) -> dict[str, Any] | None:
+    """The result of a run that was trained to its end on these images and scored."""
+    if not (folder / "result.json").exists() or not (folder / "run.json").exists():
+        return None
+    run, result = read_run(folder), read_json(folder / "result.json")
+    if (
+        run["status"] != "finished"
+        or run["data"] != material.about
+        or result["run_weights"] != run["weights"]
+    ):
+        return None
+    return result
+
+
+def _write(
+    out: Path, described: dict[str, Any], rows: Sequence[dict[str, Any]], *, complete: bool
+) -> dict[str, Any]:
+    table = summary(rows)
+    report = {
+        "complete": complete,
+        **described,
+        "split_hash": rows[0]["split_hash"] if rows else None,
+        "table": table,
+        "runs": [{k: r[k] for k in ("fraction", "seed", "step", "images", *NUMBERS)} for r in rows],
+    }
+    write_json(out / "sweep.json", report, indent=2)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["fraction", "seed", "step", "images", *NUMBERS], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(report["runs"])
+    write_atomic(out / "sweep.csv", text.getvalue())
+    write_atomic(out / "sweep.md", markdown(report))
+    if table:
+        plot(report, out / "sweep.png")
+    return report
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a fraction: its seeds, and mean and sample deviation of each number (None where undefined)."""
+    table: list[dict[str, Any]] = []
+    for fraction in dict.fromkeys(r["fraction"] for r in rows):
+        group = [r for r in rows if r["fraction"] == fraction]
+        line: dict[str, Any] = {"fraction": fraction, "seeds": len(group)}
+        for key in ("real", "synthetic"):
+            line[key] = group[0]["trained_on"][key]["used"]
+        for key in NUMBERS:
+            values = [r[key] for r in group if r[key] is not None]
+            line[key] = statistics.fmean(values) if len(values) == len(group) else None
+            line[f"{key}_sd"] = statistics.stdev(values) if len(values) == len(group) > 1 else None
+        table.append(line)
+    return table
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The table for people, with what it holds for."""
+
+    def cell(line: dict[str, Any], key: str, scale: float) -> str:
+        if line[key] is None:
+            return "undefined"
+        deviation = line[f"{key}_sd"]
+        return f"{line[key] * scale:.2f}" + ("" if deviation is None else f" ± {deviation * scale:.2f}")
+
+    test, s = report["test"], report["settings"]
+    lines = [
+        "| real fraction | real | synthetic | seeds | IoU % | nIoU % | Pd % | Fa x 1e-6 | F1 % |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for line in report["table"]:
+        cells = [
+            cell(line, k, scale)
+            for k, scale in (("iou", 100), ("niou", 100), ("pd", 100), ("fa", 1e6), ("f1", 100))
+        ]
+        lines.append(
+            "| "
+            + " | ".join([str(line[k]) for k in ("fraction", "real", "synthetic", "seeds")] + cells)
+            + " |"
+        )
+    m = report["metrics"]
+    lines += [
+        "",
+        f"{s['model']}, {s['steps']} steps of batch {s['batch']} in every row, N = {report['total']}; mean ± sample "
+        f"deviation over seeds; best checkpoint by IoU on the validation part of the real training list.",
+        f"Scored on {test['images']} images of {test['name']} {test['split']} (hash {report['split_hash']}) at native "
+        f"size: threshold > {m['threshold']:g}, matching {m['matching']} below {m['distance']:g} px, "
+        f"{m['connectivity']}-connected.",
+    ]
+    if not report["complete"]:
+        lines.append("**Not complete: runs are missing.**")
+    return "\n".join(lines) + "\n"
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    """IoU and Pd against the fraction, with deviations: numbers by place, ``real`` at the right end."""
+    require("matplotlib", "train")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    table = report["table"]
+    places = range(len(table))
+    for key, word, marker in (("iou", "IoU", "o"), ("pd", "Pd", "s"), ("niou", "nIoU", "^")):
+        values = [float("nan") if line[key] is None else 100 * line[key] for line in table]
+        errors = [100 * (line[f"{key}_sd"] or 0) for line in table]
+        axes.errorbar(places, values, yerr=errors, marker=marker, capsize=3, label=word)
+    axes.set_xticks(
+        list(places), [f"{line['fraction']}\n({line['real']} + {line['synthetic']})" for line in table]
+    )
+    axes.set_xlabel("real fraction (real + synthetic images)")
+    axes.set_ylabel("%")
+    axes.set_title(
+        f"{report['settings']['model']}, {report['settings']['steps']} steps, {report['test']['name']}"
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, metadata={"Software": None})
