@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ class BoxPredictor:
             "weights": weights_hash(content["model"]["state"]),
             "trained_on": content["data"],
         }
+        predictor.seen = content["seen"]
         return predictor
 
     def _prepare(self, image: NDArray) -> Tensor:
@@ -131,17 +132,19 @@ class BoxPredictor:
         for raw in outputs(self.network, frames, prepare, numbers=numbers, border=self.border):
             yield self._found(raw, size[0])
 
-    def records(self, records: Sequence[Record]) -> Iterator[tuple[Record, Found]]:
-        """Detections of each record, sequence after sequence; each image is read once."""
+    def records(
+        self, records: Sequence[Record], *, read: Callable[[Record], NDArray] = Record.read_image
+    ) -> Iterator[tuple[Record, Found]]:
+        """Detections of each record, sequence after sequence; each image is read (by ``read``) once."""
         if not is_clip_model(self.network):
             for record in records:
-                yield record, self.image(record.read_image())
+                yield record, self.image(read(record))
             return
         groups, findings = sequences_of(records)
         for finding in findings:
             note(f"warning: {finding}")
         for group in groups:
-            found = self.sequence(_Reader(group.records), group.numbers)
+            found = self.sequence(_Reader(group.records, read), group.numbers)
             yield from zip(group.records, found, strict=True)
 
     def described(self) -> dict[str, Any]:
@@ -163,11 +166,11 @@ class BoxPredictor:
 class _Reader(Sequence):
     """Images of records, read as they are asked for."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        self._records = records
+    def __init__(self, records: Sequence[Record], read: Callable[[Record], NDArray]) -> None:
+        self._records, self._read = records, read
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._records[index].read_image()
+        return self._read(self._records[index])

@@ -51,7 +51,9 @@ def test_padding_is_cropped_away_and_named(checkpoint):
     assert "reflect" in predictor.described()["padding"]
     with torch.inference_mode():
         logits = predictor.network.eval()(torch.from_numpy(padded)[None, None])
-    np.testing.assert_array_equal(predictor.probability(image), torch.sigmoid(logits.double())[0, 0, :37, :50])
+    np.testing.assert_array_equal(
+        predictor.probability(image), torch.sigmoid(logits.double())[0, 0, :37, :50]
+    )
 
 
 def test_16_bit_images_are_divided_by_65535(checkpoint):
