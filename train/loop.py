@@ -19,13 +19,10 @@ from torch import Tensor, nn
 
 from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError, require
-from ..datasets.batches import Batches, Pixels
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint, weights_hash
-from .losses import get_loss, supervised
 from .material import Material
-from .metrics import SegmentationMeter
 from .models import build, count_parameters
-from .predictor import Predictor, choose_device
+from .predictor import choose_device
 from .runs import clear_folder, prepare_folder, versions, write_log, write_run
 from .runtime import (
     board_writer,
@@ -38,6 +35,7 @@ from .runtime import (
     signals,
 )
 from .settings import Settings, learning_rate
+from .tasks import task_of
 
 
 def fit(
@@ -89,7 +87,6 @@ class _Run:
         if former is not None:
             self._check_same(former)
         seed_everything(settings.seed)
-        self.loss = get_loss(settings.loss)
         self.net: nn.Module = build(settings.model, **settings.options)
         stride = int(getattr(self.net, "stride", 1))
         if settings.crop % stride:
@@ -106,10 +103,8 @@ class _Run:
             )
             self.fabric.launch()
         self.device = self.fabric.device
-        self.batches = Batches(
-            material.train, settings.batch, settings.crop, settings.seed, settings.augment, device=self.device
-        )
-        self.validation = Pixels(material.validation) if material.validation else None
+        self.task = task_of(self.net, settings, material, self.device)
+        self.batches = self.task.batches
         passes = -(-len(self.batches) // settings.accumulate)
         self.epoch_steps = max(1, passes)
         if settings.steps is None and settings.epochs is None:
@@ -151,7 +146,9 @@ class _Run:
             while self.step < self.steps and (reason := reason or self._tired()) is None:
                 loss = self._step()
                 self.step += 1
-                bar.advance(1, f"loss {loss:.4f}  best val IoU {self._best_text()}")
+                if self.step % self.epoch_steps == 0 and hasattr(self.net, "end_epoch"):
+                    self.net.end_epoch()  # of a loss with a memory (ATFL)
+                bar.advance(1, f"loss {loss:.4f}  best val {self.task.best_name} {self._best_text()}")
                 if (
                     self.step % (self.epoch_steps * self.settings.validate_every) == 0
                     or self.step == self.steps
@@ -180,7 +177,7 @@ class _Run:
         """The reason of early stopping, once there is one."""
         if self.settings.patience is None or self.stale < self.settings.patience:
             return None
-        return f"no better validation IoU in {self.stale} validations"
+        return f"no better validation {self.task.best_name} in {self.stale} validations"
 
     def _step(self) -> float:
         """One optimiser step; returns its loss."""
@@ -192,10 +189,11 @@ class _Run:
         try:
             for k in range(s.accumulate):
                 before = time.perf_counter()
-                images, masks = self.batches.batch(self.step * s.accumulate + k)
-                images = ((images - s.mean) / s.std).expand(-1, self.channels, -1, -1)
+                images, targets = self.batches.batch(self.step * s.accumulate + k)
+                images = (images - s.mean) / s.std
+                images = images.expand(*images.shape[:-3], self.channels, *images.shape[-2:])
                 waited += time.perf_counter() - before
-                loss = supervised(self.loss, self.model(images), masks) / s.accumulate
+                loss = self.task.loss(self.model, images, targets) / s.accumulate
                 self.fabric.backward(loss)
                 total += loss.item()
             if not math.isfinite(total):
@@ -236,12 +234,10 @@ class _Run:
             "data_share": round(sums["data"] / max(sums["seconds"], 1e-9), 4),
         }
         numbers = self._validate()
-        row.update(
-            {f"val_{k}": numbers[k] for k in ("iou", "niou", "pd", "fa", "precision", "recall") if numbers}
-        )
+        row.update({f"val_{k}": numbers[k] for k in self.task.columns if numbers})
         self.history.append(row)
         self.sums = dict.fromkeys(sums, 0)
-        score = -1.0 if not numbers or numbers["iou"] is None else numbers["iou"]
+        score = -1.0 if not numbers or numbers[self.task.best] is None else numbers[self.task.best]
         # without validation images there is nothing to choose by: the last is the best known
         if not self.best or score > self.best["score"] or not numbers:
             self.best = {"score": score, "step": self.step, "metrics": numbers}
@@ -258,17 +254,10 @@ class _Run:
 
     def _validate(self) -> dict[str, Any]:
         """The metrics on the validation part, at native size, of the averaged weights where there are some."""
-        if self.validation is None:
+        if not self.task.validated:
             return {}
-        s, pixels = self.settings, self.validation
-        meter = SegmentationMeter(threshold=s.threshold, distance=s.distance)
         with _swapped(self.net, self.average):
-            predictor = Predictor(self.net, device=self.device, mean=s.mean, std=s.std)
-            for k in range(len(pixels)):
-                meter.update(
-                    predictor.probability(pixels.image(k)), pixels.mask(k).astype(bool), id=pixels.ids[k]
-                )
-        return meter.compute()
+            return self.task.validate(self.net)
 
     # ------------------------------------------------------------------------------------------ its state
 
@@ -364,8 +353,8 @@ class _Run:
             "settings": self.settings.as_dict(),
             "data": self.material.about,
             "paths": self.material.paths,
-            "selection": "largest IoU on the validation part"
-            if self.validation
+            "selection": f"largest {self.task.best_name} on the validation part"
+            if self.task.validated
             else "last (no validation part)",
             "best": {"step": self.best["step"], "metrics": self.best["metrics"]} if self.best else None,
             "last": self.history[-1] if self.history else None,

@@ -16,6 +16,7 @@ from irstkit.datasets.curation.pull import pull
 from irstkit.datasets.curation.push import finish, push
 from irstkit.datasets.curation.sources import open_sources
 
+
 @pytest.fixture(scope="module")
 def fo(tmp_path_factory):
     import importlib.util
@@ -50,7 +51,9 @@ def there_and_back(fo, name: str, root) -> dict:
         fo.delete_dataset(name)
 
 
-@pytest.mark.parametrize(("name", "images", "targets"), [("NUAA-SIRST", 427, 533), ("NUDT-SIRST", 1327, 1863)])
+@pytest.mark.parametrize(
+    ("name", "images", "targets"), [("NUAA-SIRST", 427, 533), ("NUDT-SIRST", 1327, 1863)]
+)
 def test_masks_come_back_pixel_for_pixel(fo, shared_data, name, images, targets):
     root = shared_data(name)
     coco = there_and_back(fo, name, root)
