@@ -24,6 +24,7 @@ from .regions import outline
 PROCEDURAL = "procedural"
 ID_LENGTH = 16
 MAX_SCALE = 2.0
+SURE = 0.6  # below this probability a predicted scene is taken for unknown
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Background:
     offset: int
     removed: int = 0
     outline: tuple[float, ...] | None = None
+    labelled: bool = False
 
 
 @dataclass
@@ -95,11 +97,13 @@ def gather(
     exclude: Sequence[Source] = (),
     include_test: bool = False,
     scenes: dict[tuple[str, str], str] | None = None,
+    predict: bool = False,
 ) -> Store:
     """Read, clean and store the backgrounds.
 
     Of a data set with lists, the images of its test part are left out unless ``include_test``, and so is
-    every near twin of one, in whatever folder; ``exclude`` names further lists.
+    every near twin of one, in whatever folder; ``exclude`` names further lists. ``scenes`` are labels (see
+    :func:`read_scenes`); with ``predict`` the shipped network is asked where there is none.
 
     Raises
     ------
@@ -116,7 +120,7 @@ def gather(
             chosen = data.part(source.split)
             scheme = data.full_split(source.split).rpartition("/")[0] if source.split != "all" else ""
         else:
-            chosen, scheme = _whole(data), data.default_scheme or ""
+            chosen, scheme = data.part("all"), data.default_scheme or ""
         wanted += [(data, record) for record in chosen]
         if not include_test:
             for record in data:
@@ -127,6 +131,7 @@ def gather(
         for record in data.part(source.split or "all", check=False):
             banned[record.image.resolve()] = record
     left_out: dict[str, int] = {}
+    net = None
 
     def leave(reason: str) -> None:
         left_out[reason] = left_out.get(reason, 0) + 1
@@ -162,6 +167,14 @@ def gather(
             depth = 16 if clean.dtype == np.uint16 else 8
             stream.write(np.ascontiguousarray(clean).astype("<u2" if depth == 16 else "u1").tobytes())
             scene = _scene(data, record, scenes)
+            labelled = scene is not None
+            if scene is None and predict:
+                if net is None:
+                    from .learn import SceneNet
+
+                    net = SceneNet()
+                guess, sure = net.predict(clean)
+                scene = guess if sure >= SURE else None
             item = Background(
                 identity,
                 pixel_hash(clean)[:ID_LENGTH],
@@ -173,6 +186,7 @@ def gather(
                 offset,
                 removed,
                 outline(clean, scene),
+                labelled,
             )
             found[identity] = item, vector
             offset += clean.nbytes
@@ -190,14 +204,6 @@ def gather(
         item = found[identity][0]
         items.append(Background(**{**vars(item), "group": order[groups[k]]}))
     return Store(store_path, tuple(items), left_out)
-
-
-def _whole(data: Dataset) -> list[Record]:
-    """All records, refusing those that the reader could not read."""
-    for finding in data.findings:
-        if finding.severity == "error" and finding.record is not None:
-            raise IrstkitError(str(finding), path=data.root)
-    return list(data)
 
 
 def _clean(record: Record, image: GrayImage) -> tuple[NDArray, int]:
@@ -218,10 +224,12 @@ def _clean(record: Record, image: GrayImage) -> tuple[NDArray, int]:
 
 
 def _scene(data: Dataset, record: Record, scenes: dict[tuple[str, str], str] | None) -> str | None:
+    """The table's scene of a record: by the folder's name, by a data set's name that it begins with, by no name."""
     if scenes:
-        for root in (data.root.resolve().name, ""):
-            found = scenes.get((root, record.image.name))
-            if found:
+        root, file = data.root.resolve().name, record.image.name
+        names = [root, *sorted({d for d, _ in scenes if d and root.startswith(d)}, key=len, reverse=True), ""]
+        for name in names:
+            if found := scenes.get((name, file)):
                 return found
     return record.scene
 
@@ -234,8 +242,10 @@ def label_scenes(
     return {id: scene for id, scene in found.items() if scene}
 
 
-def read_scenes(path: Path) -> dict[tuple[str, str], str]:
+def read_scenes(path: Path, *, certain: bool = False) -> dict[tuple[str, str], str]:
     """Scene labels from a CSV file with the columns ``file`` and ``scene`` (and ``dataset``, a folder's name).
+
+    With ``certain`` only rows are kept whose column ``confidence`` is ``high``.
 
     Raises
     ------
@@ -260,7 +270,8 @@ def read_scenes(path: Path) -> dict[tuple[str, str], str]:
             raise IrstkitError(
                 f"no scene {scene!r}", path=path, where=f"line {line}", hint=f"there are: {', '.join(SCENES)}"
             )
-        out[row.get("dataset") or "", Path(file).name] = scene
+        if not certain or row.get("confidence") == "high":
+            out[row.get("dataset") or "", Path(file).name] = scene
     return out
 
 

@@ -83,7 +83,8 @@ def _splits(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
 @click.option(
     "--scenes",
     type=click.Path(path_type=Path),
-    help="CSV with the columns file, scene (and dataset): the backgrounds' scenes.",
+    help="CSV with the columns file, scene (and dataset): the backgrounds' scenes; or `predict`: what the shipped "
+    "network says.  [default: what the data set says, else the preset's table `all`]",
 )
 @click.option(
     "--preview",
@@ -91,11 +92,14 @@ def _splits(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
     metavar="N",
     help="Write a contact sheet of the first N images to OUT (a .png) and nothing else.",
 )
+@click.option(
+    "--refused", is_flag=True, help="With --preview: show what the quality gate turned away, and why."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the totals as JSON.")
 def images(
     out: Path | None, count: int, seed: int, backgrounds: tuple[str, ...], preset: str, overrides: tuple[str, ...],
     splits: dict[str, float] | None, size: int, depth: str | None, workers: int | None, exclude: tuple[str, ...],
-    include_test: bool, scenes: Path | None, preview: int | None, as_json: bool,
+    include_test: bool, scenes: Path | None, preview: int | None, refused: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a data set of single images: images/, masks/, annotations.json (COCO), manifest, split lists.
 
@@ -116,6 +120,8 @@ def images(
 
     if out is None:
         raise click.UsageError("Missing option '--out'.")
+    if refused and not preview:
+        raise click.UsageError("--refused goes with --preview.")
     if preview:
         if out.suffix.lower() != ".png":
             raise click.BadParameter(
@@ -127,8 +133,8 @@ def images(
                 overrides=overrides, exclude=exclude, include_test=include_test, scenes=scenes,
                 depth=int(depth) if depth else None,
             )  # fmt: skip
-            run.preview(out, recipe, preview)
-        click.echo(f"{out}: {preview} images")
+            shown = run.preview(out, recipe, preview, refused=refused)
+        click.echo(f"{out}: {shown} images")
         return
     totals = run.generate(
         out, count, seed, backgrounds, preset, size=size, splits=splits, workers=workers, overrides=overrides,
@@ -218,3 +224,162 @@ def fit_preset(
     make_preset(values, str(out))
     write_atomic(out, to_yaml(values))
     click.echo(f"{out}: {text}")
+
+
+@cli.group("scenes")
+def scenes() -> None:
+    """The scene network: city, cloud, field, sea or highlight.
+
+    \b
+    Examples:
+      irstkit synth scenes predict my_frames/ --out scenes.csv
+      irstkit synth scenes train NUAA-SIRST my_frames/ --labels labels.csv --out scenes.onnx
+    """
+
+
+@scenes.command("predict")
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--weights", type=click.Path(path_type=Path), help="ONNX file.  [default: the shipped network]")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="CSV: dataset, file, scene, confidence."
+)
+@click.option("--labels", type=click.Path(path_type=Path), help="CSV of true scenes to compare with.")
+@click.option("--certain", is_flag=True, help="Compare only with labels whose column confidence says high.")
+@click.option("--overwrite", is_flag=True, help="Replace --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def scenes_predict(
+    data: tuple[Path, ...], weights: Path | None, out: Path | None, labels: Path | None, certain: bool,
+    overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Say which scene each image of folders or data sets shows; runs without torch.
+
+    The CSV is what `irstkit synth images --scenes` reads.
+
+    \b
+    Examples:
+      irstkit synth scenes predict my_frames/ --out scenes.csv
+      irstkit synth scenes predict NUDT-SIRST --labels scenes_all.csv --certain
+    """
+    import csv
+    import io
+    import json
+
+    from ..annotate.console import track
+    from ..annotate.files import refuse_existing, write_atomic
+    from ..datasets.readers import open_dataset
+    from .backgrounds import label_scenes, read_scenes
+    from .learn import WEIGHTS, SceneNet, confusion, scores
+    from .preset import SCENES
+
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite, folder=False)
+    table = read_scenes(labels, certain=certain) if labels else {}
+    net = SceneNet(weights or WEIGHTS)
+    rows, truth, told = [], [], []
+    for path in data:
+        dataset = open_dataset(path)
+        known = label_scenes(dataset, list(dataset), table) if table else {}
+        for record in track(list(dataset), f"Scenes of {path.name}"):
+            scene, sure = net.predict(record.read_image())
+            rows.append((dataset.root.resolve().name, record.image.name, scene, round(sure, 4)))
+            if record.id in known:
+                truth.append(known[record.id])
+                told.append(scene)
+    if out is not None:
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows([("dataset", "file", "scene", "confidence"), *rows])
+        write_atomic(out, stream.getvalue())
+    counts = {s: sum(r[2] == s for r in rows) for s in SCENES}
+    result: dict = {"images": len(rows), "scenes": counts}
+    if labels:
+        result["against_labels"] = scores(confusion(truth, told))
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    click.echo(f"{len(rows)} images: " + ", ".join(f"{s} {n}" for s, n in counts.items()))
+    if labels:
+        found = result["against_labels"]
+        click.echo(
+            f"against {found['images']} labels: accuracy {100 * found['accuracy']:.1f} %, "
+            f"balanced {100 * found['balanced_accuracy']:.1f} %"
+        )
+        click.echo("true \\ told  " + "".join(f"{s:>10}" for s in SCENES))
+        for scene, line in found["confusion"].items():
+            click.echo(f"{scene:11}  " + "".join(f"{n:>10}" for n in line.values()))
+
+
+@scenes.command("train")
+@click.argument("data", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="CSV with the columns file, scene (and dataset, confidence).",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="ONNX file to write."
+)
+@click.option("--steps", type=click.IntRange(min=1), default=1500, show_default=True, help="Optimiser steps.")
+@click.option("--batch", type=click.IntRange(min=2), default=48, show_default=True, help="Images a step.")
+@click.option(
+    "--procedural",
+    type=click.IntRange(min=0),
+    default=150,
+    show_default=True,
+    help="Procedural images a scene.",
+)
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1),
+    default=0.35,
+    show_default=True,
+    help="Share of procedural images in a batch.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+def scenes_train(
+    data: tuple[Path, ...], labels: Path | None, out: Path, steps: int, batch: int, procedural: int, share: float,
+    seed: int, overwrite: bool,
+) -> None:  # fmt: skip
+    """Train the scene network on labelled images and procedural scenes; needs the extra [train].
+
+    Classes are drawn evenly. Images whose column confidence says low count 0.4. Never train on what you
+    will measure on: name only the folders meant for training.
+
+    \b
+    Examples:
+      irstkit synth scenes train NUAA-SIRST my_frames/ --labels labels.csv --out scenes.onnx
+      irstkit synth scenes train --out procedural_only.onnx
+    """
+    from ..annotate.errors import IrstkitError
+    from ..annotate.files import refuse_existing
+    from ..datasets.readers import open_dataset
+    from . import learn
+    from .backgrounds import label_scenes, read_scenes
+
+    refuse_existing(out, overwrite=overwrite, folder=False)
+    if data and labels is None:
+        raise click.UsageError("Missing option '--labels': real images are trained on with their scenes.")
+    images, names, chances = [], [], []
+    for path in data:
+        dataset = open_dataset(path)
+        known = label_scenes(dataset, list(dataset), read_scenes(labels))  # type: ignore[arg-type]
+        certain = label_scenes(dataset, list(dataset), read_scenes(labels, certain=True))  # type: ignore[arg-type]
+        if not known:
+            raise IrstkitError(f"no label in {labels} is of an image here", path=path)
+        for record in dataset:
+            if record.id in known:
+                images.append(learn.shrink(record.read_image()))
+                names.append(known[record.id])
+                chances.append(1.0 if record.id in certain else 0.4)
+    number = learn.train(
+        images,
+        names,
+        chances,
+        out,
+        steps=steps,
+        batch=batch,
+        synthetic=procedural,
+        synthetic_share=share,
+        seed=seed,
+    )
+    click.echo(f"{out}: {number} parameters, {out.stat().st_size} bytes, {len(images)} real images")

@@ -27,7 +27,11 @@ def stream(seed: int, *key: int) -> np.random.Generator:
 
 @dataclass(eq=False)
 class Recipe:
-    """What decides every pixel: the resolved preset, the seed, the backgrounds, the crop's size and depth."""
+    """What decides every pixel: the resolved preset, the seed, the backgrounds, the crop's size and depth.
+
+    The preset's scene mix holds where every background's scene was told. Where scenes are predicted the
+    backgrounds are drawn as they come: a rare scene would else be a few images, repeated and perhaps wrong.
+    """
 
     preset: Preset
     seed: int
@@ -51,7 +55,7 @@ class Recipe:
                 if mix
                 else dict.fromkeys(("city", "cloud", "field", "sea", "highlight"), 1.0)
             )
-        elif mix and sum(len(v) for v in self.by_scene.values()) == len(items):
+        elif mix and all(item.labelled for item in items):
             self.mix = {
                 scene: share for scene, share in mix.items() if scene in self.by_scene and share > 0
             } or None

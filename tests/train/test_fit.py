@@ -104,7 +104,7 @@ def test_stopped_and_resumed_is_uninterrupted(changes, stop, split_pairs, tmp_pa
 
 def start(root, out, steps, *more):
     command = [sys.executable, "-m", "irstkit", "train", "fit", "sd2net", "--real", root, "--out", out]
-    command += ["--recipe", "paper", "--steps", steps, *SMALL, *more]
+    command += ["--steps", steps, *SMALL, *more]
     return subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True)
 
 
@@ -171,6 +171,7 @@ def test_it_learns(split_pairs, tmp_path):
         (("--real", "{root}", "--real-fraction", "1.5", "--total", "4"), 2, "1.5"),
         (("--synthetic", "{root}", "--real-fraction", "real"), 1, "there is none"),
         (("--real", "{root}", "--crop", "40"), 1, "multiple of 16"),
+        (("--real", "{root}", "--option", "padding=reflect", "--crop", "16"), 1, "reflect"),
         (("--real", "{root}", "--loss", "jaccard"), 1, "soft_iou"),
         (("--real", "{root}", "--schedule", "step"), 1, "multistep"),
         (("--real", "{root}", "--lr", "-1"), 1, "above 0"),
@@ -189,6 +190,13 @@ def test_wrong_input_is_one_error_and_leaves_nothing(arguments, status, text, ir
     result = irstkit("train", "fit", "sd2net", "--out", out, *base, *arguments)
     assert result.exit_code == status and text in result.output, result.output
     assert not out.exists()
+
+
+def test_networks_that_give_boxes_are_refused(irstkit, split_pairs, tmp_path):
+    arguments = ("--steps", 1, "--crop", 64, "--out", tmp_path / "r", "--device", "cpu")
+    result = irstkit("train", "fit", "eflnet", "--real", split_pairs(5, 1), *arguments)
+    assert result.exit_code == 1 and "gives no mask" in result.output, result.output
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_folder_in_use_is_kept(irstkit, split_pairs, tmp_path):
