@@ -24,6 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "Making $(VENV) with $(PYTHON) ..."; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing irstkit and all it needs into $(VENV): a few minutes, about 7 GB ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@$(BIN)/irstkit doctor --install-database >/dev/null || echo "FiftyOne has no database (see 'irstkit doctor'): its tests are skipped"
 	@touch $@
 
 demo: setup ## the whole chain on synthetic data, or on yours with DATA=PATH: leaves demo/report.html

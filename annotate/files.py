@@ -52,6 +52,8 @@ __all__ = [
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm")
 
+_DIGITS = re.compile(r"[0-9]+")
+
 _UMASK = os.umask(0)  # can only be read by setting it: once, before there are threads
 os.umask(_UMASK)
 
@@ -277,11 +279,14 @@ def list_images(folder: str | Path) -> list[Path]:
     return sorted(files, key=lambda f: natural_key(f.name))
 
 
-def natural_key(text: str) -> tuple:
-    """Sort key under which ``10.bmp`` comes after ``2.bmp``."""
-    return tuple(
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", text)
-    ), text
+def natural_key(text: str) -> tuple[str, str]:
+    """Sort key under which ``10.bmp`` comes after ``2.bmp`` (numbers before words, the shorter number first)."""
+    return _DIGITS.sub(_numeric, text), text
+
+
+def _numeric(match: re.Match[str]) -> str:
+    digits = match.group().lstrip("0")
+    return f"\x01{chr(min(len(digits), 0xD7FF))}{digits}"  # numbers of one length compare as text
 
 
 def inside(root: str | Path, relative: str) -> Path:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from .decode import MAX_PIXELS
 from .masks import Instance
+from .png import MAX_PIXELS
 
 
 def instance_runs(instance: Instance, size: tuple[int, int]) -> list[int]:
@@ -30,9 +30,10 @@ def instance_runs(instance: Instance, size: tuple[int, int]) -> list[int]:
     if not (0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height):
         raise ValueError(f"the instance {instance.box} leaves the image of {width}x{height}")
     rows, columns = instance.mask.shape
-    padded = np.zeros((columns, rows + 2), dtype=np.int8)  # a background pixel before and after each column
+    padded = np.zeros((columns, rows + 2), dtype=bool)  # a background pixel before and after each column
     padded[:, 1:-1] = instance.mask.T
-    edges = np.flatnonzero(np.diff(padded.ravel()))
+    flat = padded.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
     if len(edges) == 0:
         return [height * width]
     column, row = np.divmod(edges, rows + 2)
@@ -40,8 +41,9 @@ def instance_runs(instance: Instance, size: tuple[int, int]) -> list[int]:
     if rows == height:  # runs that reach the bottom go on at the top of the next column
         inner = np.flatnonzero(position[1:-1:2] == position[2::2]) * 2 + 1
         position = np.delete(position, np.concatenate([inner, inner + 1]))
-    runs = np.diff(position, prepend=0, append=height * width).tolist()
-    return runs if runs[-1] else runs[:-1]
+    runs = [int(position[0]), *(position[1:] - position[:-1]).tolist()]
+    rest = height * width - int(position[-1])
+    return [*runs, rest] if rest else runs
 
 
 def encode_instance(instance: Instance, size: tuple[int, int]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def prepare(out: Path, overwrite: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-TRAINING = ("--batch", 4, "--crop", 128, "--lr", "1e-3", "--schedule", "cosine", "--warmup", 20)
+TRAINING = ("--batch", 4, "--crop", 128)
 
 
 def synthetic_chain(

@@ -68,7 +68,8 @@ class Report:
 @click.option(
     "--install-database",
     is_flag=True,
-    help="Fetch a private MongoDB server for FiftyOne (about 140 MB, x86_64 Linux) into the user's cache folder.",
+    help="Fetch a private MongoDB server for FiftyOne (about 140 MB, x86_64 Linux) into the user's cache folder, "
+    "unless there is one already.",
 )
 def cli(as_report: bool, as_json: bool, install_database: bool) -> None:
     """Say what is installed, which device will be used, and what to do about each shortfall.
@@ -76,10 +77,14 @@ def cli(as_report: bool, as_json: bool, install_database: bool) -> None:
     Exit status 1 when something that every command needs is missing or broken.
     """
     if install_database:
-        from .datasets.database import install_private
+        from .datasets.database import find_database, install_private
 
-        found = install_private()
-        click.echo(f"MongoDB {found.version} is ready: {found.where}", err=True)
+        there = find_database()
+        if there is not None:
+            click.echo(f"there is a database already ({there.kind}): nothing to install", err=True)
+        else:
+            found = install_private()
+            click.echo(f"MongoDB {found.version} is ready: {found.where}", err=True)
     report = examine()
     if as_json:
         click.echo(json.dumps({**asdict(report), "healthy": report.healthy}, indent=2))

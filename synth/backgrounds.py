@@ -120,7 +120,7 @@ def gather(
             chosen = data.part(source.split)
             scheme = data.full_split(source.split).rpartition("/")[0] if source.split != "all" else ""
         else:
-            chosen, scheme = _whole(data), data.default_scheme or ""
+            chosen, scheme = data.part("all"), data.default_scheme or ""
         wanted += [(data, record) for record in chosen]
         if not include_test:
             for record in data:
@@ -204,14 +204,6 @@ def gather(
         item = found[identity][0]
         items.append(Background(**{**vars(item), "group": order[groups[k]]}))
     return Store(store_path, tuple(items), left_out)
-
-
-def _whole(data: Dataset) -> list[Record]:
-    """All records, refusing those that the reader could not read."""
-    for finding in data.findings:
-        if finding.severity == "error" and finding.record is not None:
-            raise IrstkitError(str(finding), path=data.root)
-    return list(data)
 
 
 def _clean(record: Record, image: GrayImage) -> tuple[NDArray, int]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from .cli_export import export
 from .cli_score import bench, compare, embed, evaluate, predict
 from .cli_train import fit, sweep
 
 
 @click.group()
 def cli() -> None:
-    """Train, evaluate, predict, benchmark.
+    """Train, evaluate, predict, benchmark, export.
 
     \b
     Examples:
@@ -20,8 +21,9 @@ def cli() -> None:
       irstkit train evaluate runs/mixed/best.pt --data NUAA-SIRST/ --split 50_50/test
       irstkit train predict runs/mixed/best.pt photos/ --out predictions/
       irstkit train bench sd2net --size 256
+      irstkit train export runs/mixed --size 512 640 --out detector.onnx
     """
 
 
-for command in (fit, sweep, evaluate, compare, predict, embed, bench):
+for command in (fit, sweep, evaluate, compare, predict, embed, bench, export):
     cli.add_command(command)

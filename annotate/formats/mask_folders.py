@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from ..decode import read_palette_index
 from ..errors import IrstkitError
 from ..files import (
     atomic_folder,
+    decode_image,
     encode_png,
     read_header,
     read_image,
@@ -25,36 +26,42 @@ from ..labels import Format, Label, LabelledImage, LabelSet, ReadOptions, WriteO
 from ..masks import Instance, instances_to_labels, instances_to_mask, label_mask, labels_to_instances
 from ..parallel import map_ordered
 from ..scan import is_gray, scan_mask
-from .image_folder import Images, images_below, key_of
-from .yolo import stem_of
+from .image_folder import Images, images_below, key_of, stem_of
 
 ABOUT = "about.json"
 _NOT_MASKS = ("images", "image", "img", "imgs", "masks", "mask", "labels")
 
 
 def list_masks(folder: Path) -> list[Path]:
-    """The mask files of a folder in natural order; of a folder without images, those of its sub-folders.
+    """The mask files of a folder and its sub-folders in natural order.
 
     Raises
     ------
     IrstkitError
-        When there is none, or two of one stem (both would be one label).
+        When there is none, two are of one stem (both would be one label), or the folder is a whole data set.
     """
-    masks = images_below(folder)
-    for mask in masks:
-        inner = [p for p in mask.relative_to(folder).parts[:-1] if p.lower() in _NOT_MASKS]
+    return [folder / name for name in mask_names(folder)]
+
+
+def mask_names(folder: Path) -> list[str]:
+    """As :func:`list_masks`, posix names relative to ``folder``."""
+    names = images_below(folder)
+    for parent in {name.rpartition("/")[0] for name in names}:
+        inner = [p for p in parent.split("/") if p.lower() in _NOT_MASKS]
         if inner:
             raise IrstkitError(
                 f"the folder holds {inner[0]!r}: it is a data set, not its masks",
                 path=folder,
                 hint="give the folder of the masks",
             )
-    seen: dict[Path, Path] = {}
-    for mask in masks:
-        other = seen.setdefault(mask.with_suffix(""), mask)
-        if other is not mask:
-            raise IrstkitError(f"two masks of one name: {other.name} and {mask.name}", path=folder)
-    return masks
+    stems = {stem_of(name) for name in names}
+    if len(stems) < len(names):
+        for name in names:
+            if stem_of(name) not in stems:
+                other = next(n for n in names if stem_of(n) == stem_of(name))
+                raise IrstkitError(f"two masks of one name: {other} and {name}", path=folder)
+            stems.discard(stem_of(name))
+    return names
 
 
 def _scan_one(job: tuple[Path, str, Path | None], rule, rle: bool) -> LabelledImage:
@@ -62,32 +69,36 @@ def _scan_one(job: tuple[Path, str, Path | None], rule, rle: bool) -> LabelledIm
     return scan_mask(path, name, rule, image=image, rle=rle)
 
 
-def _jobs(path: Path, options: ReadOptions) -> list[tuple[Path, str, Path | None]]:
+def _jobs(path: Path, options: ReadOptions) -> tuple[int, Iterator[tuple[Path, str, Path | None]]]:
+    """How many masks there are, and (mask, name to write, image or None) of each as it is asked for."""
+    names = mask_names(path)
     images = Images(options)
-    jobs: list[tuple[Path, str, Path | None]] = []
-    for mask in list_masks(path):
-        if options.images is None:
-            jobs.append((mask, mask.relative_to(path).as_posix(), None))
-            continue
-        key = images.find(key_of(mask, path))
-        if key is None:
-            raise IrstkitError(f"no image of this mask in {options.images}", path=mask)
-        jobs.append((mask, images.name(key), images.keys[key]))
-    return jobs
+    if options.images is not None:
+        lost = next((name for name in names if images.find(stem_of(name)) is None), None)
+        if lost is not None:
+            raise IrstkitError(f"no image of this mask in {options.images}", path=path / lost)
+
+    def jobs() -> Iterator[tuple[Path, str, Path | None]]:
+        for name in names:
+            key = images.find(stem_of(name))
+            if key is None:
+                yield path / name, name, None
+            else:
+                yield path / name, images.name(key), images.path(key)
+
+    return len(names), jobs()
 
 
 def read_masks(path: Path, options: ReadOptions) -> LabelSet:
     """Read a folder of binary masks; the images are made as they are asked for, in worker processes."""
-    jobs = _jobs(path, options)
+    count, jobs = _jobs(path, options)
     work = partial(_scan_one, rule=options.rule, rle=options.rle)
-    return LabelSet(
-        map_ordered(work, jobs, options.workers), len(jobs), info={"masks": options.rule.as_dict()}
-    )
+    return LabelSet(map_ordered(work, jobs, options.workers), count, info={"masks": options.rule.as_dict()})
 
 
 def read_instances(path: Path, options: ReadOptions) -> LabelSet:
     """Read a folder of instance masks: 0 is background, each other value (or palette index) one target."""
-    jobs = _jobs(path, options)
+    count, jobs = _jobs(path, options)
 
     def images() -> Iterator[LabelledImage]:
         for mask, name, image in jobs:
@@ -101,7 +112,7 @@ def read_instances(path: Path, options: ReadOptions) -> LabelSet:
                     )
             yield LabelledImage(name, (height, width), [_whole_label(i) for i in labels_to_instances(values)])
 
-    return LabelSet(images(), len(jobs), info={"masks": {"convention": "instances"}})
+    return LabelSet(images(), count, info={"masks": {"convention": "instances"}})
 
 
 def _whole_label(instance: Instance) -> Label:
@@ -233,17 +244,10 @@ def check_masks(path: Path, options: ReadOptions) -> Findings:
             findings.note("label-without-image", f"no image in {images.folder}", path=file)
             continue
         seen.add(key)
-        image = images.keys[key]
-        try:
-            header = read_header(image)
-        except IrstkitError as error:
-            findings.note("image-damaged", error.message, path=image)
-            continue
-        if (header.height, header.width) != values.shape:
+        shape = images.examine(key, findings)
+        if shape is not None and shape != values.shape:
             size = f"{values.shape[1]}x{values.shape[0]}"
-            findings.note(
-                "mask-size", f"the mask is {size}, its image {header.width}x{header.height}", path=file
-            )
+            findings.note("mask-size", f"the mask is {size}, its image {shape[1]}x{shape[0]}", path=file)
     if images is not None:
         for image in images.without(seen):
             findings.note("image-without-label", "no mask", path=image)
@@ -271,18 +275,38 @@ def check_instances(path: Path, options: ReadOptions) -> Findings:
     return findings
 
 
-def _is_masks(path: Path) -> bool:
-    """A folder of images whose first ones have few values besides black and white."""
+def _looks_like(path: Path) -> str | None:
+    """``masks`` or ``instances``, from up to 20 files spread over a folder; None when they are pictures.
+
+    Binary masks are mostly 0 and 255, or 0 and 1; label images hold other small values, 16 bits or a palette.
+    """
     if not path.is_dir():
-        return False
+        return None
     try:
         files = list_masks(path)
-        if PurePosixPath(path.name).name.lower().startswith("mask"):
-            return True
-        values = read_mask_values(files[0])
     except IrstkitError:
-        return False
-    return bool(np.isin(values, (0, 255)).mean() > 0.98)
+        return None
+    found = None
+    for file in files[:: max(1, len(files) // 20)]:
+        try:
+            decoded = decode_image(file)
+            if not decoded.gray_equal:
+                if read_palette_index(file) is not None:
+                    return "instances"
+                continue
+        except IrstkitError:
+            continue
+        values = decoded.gray
+        filled = values[values > 0]
+        if len(filled) > values.size // 2:
+            return None  # a picture
+        if len(filled) == 0 or int(filled.max()) == 1 or (filled == np.iinfo(values.dtype).max).mean() > 0.5:
+            found = found or "masks"
+        elif int(filled.max()) < 128 or values.dtype == np.uint16:
+            return "instances"
+        else:
+            found = found or "masks"  # soft edges
+    return found
 
 
 MASKS = Format(
@@ -291,7 +315,7 @@ MASKS = Format(
     read_masks,
     write_masks,
     check_masks,
-    _is_masks,
+    lambda path: _looks_like(path) == "masks",
     True,
 )
 INSTANCES = Format(
@@ -300,5 +324,6 @@ INSTANCES = Format(
     read_instances,
     write_instances,
     check_instances,
-    folder=True,
+    lambda path: _looks_like(path) == "instances",
+    True,
 )

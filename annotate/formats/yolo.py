@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..boxes import as_boxes
 from ..errors import IrstkitError
 from ..files import atomic_folder
 from ..findings import Findings, refuse_errors
 from ..labels import Format, Label, LabelledImage, LabelSet, ReadOptions, WriteOptions
-from .image_folder import Images, files_below, key_of
+from .image_folder import Images, files_below, key_of, stem_of
 from .numbers import read_lines
 from .yolo_files import YoloFile, parse_yolo, yolo_text
 
@@ -69,11 +69,6 @@ def read(path: Path, options: ReadOptions) -> LabelSet:
     return LabelSet(out, len(out), _names(known, largest), findings=findings)
 
 
-def stem_of(name: str) -> str:
-    """Label file of an image: its path without suffix, folders kept."""
-    return str(PurePosixPath(name).with_suffix(""))
-
-
 def write(labels: LabelSet, out: Path, options: WriteOptions) -> None:
     """Write one text file an image (empty without target); ``classes.txt`` when there are several classes."""
     with atomic_folder(out, overwrite=options.overwrite) as temporary:
@@ -112,8 +107,9 @@ def check(path: Path, options: ReadOptions) -> Findings:
             key = images.find(key_of(file, path))
             if key is None:
                 findings.note("label-without-image", f"no image in {images.folder}", path=file)
-            else:
+            elif key not in seen:
                 seen.add(key)
+                images.examine(key, findings)
     if images is not None:
         for image in images.without(seen):
             findings.note("image-without-label", "no label file", path=image)

@@ -108,3 +108,11 @@ def test_database_uri_comes_first(monkeypatch):
 
     monkeypatch.setenv("FIFTYONE_DATABASE_URI", "mongodb://localhost:1")
     assert database.find_database() == database.Database("uri", "mongodb://localhost:1")
+
+
+def test_installing_a_database_twice_installs_nothing(irstkit, monkeypatch):
+    from irstkit.datasets import database
+
+    monkeypatch.setenv("FIFTYONE_DATABASE_URI", "mongodb://localhost:1")
+    monkeypatch.setattr(database, "install_private", lambda: pytest.fail("installed over one that is there"))
+    assert "already" in irstkit("doctor", "--install-database").stderr

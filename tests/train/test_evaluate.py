@@ -51,7 +51,9 @@ def test_padding_is_cropped_away_and_named(checkpoint):
     assert "reflect" in predictor.described()["padding"]
     with torch.inference_mode():
         logits = predictor.network.eval()(torch.from_numpy(padded)[None, None])
-    np.testing.assert_array_equal(predictor.probability(image), torch.sigmoid(logits.double())[0, 0, :37, :50])
+    np.testing.assert_array_equal(
+        predictor.probability(image), torch.sigmoid(logits.double())[0, 0, :37, :50]
+    )
 
 
 def test_16_bit_images_are_divided_by_65535(checkpoint):
@@ -213,14 +215,24 @@ def test_bench_json(irstkit):
     assert row["macs"] > 0 and row["step_seconds"] > 0 and row["images_per_second"] > 0
 
 
+def test_bench_of_several_and_of_one_that_trains_on_two(irstkit):
+    result = irstkit(
+        "train", "bench", "acm", "sd2net", "--size", 48, "--rounds", 1, "--json", "--device", "cpu"
+    )
+    assert result.exit_code == 0, result.output
+    acm, sd2net = json.loads(result.stdout)
+    assert (acm["batch"], acm["step_batch"]) == (1, 2) and sd2net["step_batch"] == 1
+    assert sd2net["parameters"] == 269_819
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (("nope",), "sd2net"),
         (("sd2net", "--size", 100), "multiples of 16"),
-        (("sd2net", "--size", 16), "16x16"),
+        (("eflnet", "--size", 64), "segmentation networks"),
     ],
-    ids=["model", "size", "too small for batch 1"],
+    ids=["model", "size", "boxes"],
 )
 def test_bench_refuses(arguments, text, irstkit):
     result = irstkit("train", "bench", *arguments, "--rounds", 1, "--device", "cpu")

@@ -115,16 +115,21 @@ def wait_for(path, process):
 
 def test_killed_and_resumed_is_uninterrupted(irstkit, split_pairs, tmp_path):
     root = split_pairs(7, 2)
-    loop.fit(small(steps=60, milestones=(0.5, 0.75)), compose(root, None), tmp_path / "whole", device="cpu")
-    process = start(root, tmp_path / "killed", 60, "--augment")
+    arguments = ("--real", root, "--steps", 30, *SMALL)
+    assert irstkit("train", "fit", "sd2net", "--out", tmp_path / "whole", *arguments).exit_code == 0
+    process = start(root, tmp_path / "killed", 30)
     wait_for(tmp_path / "killed" / "last.pt", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stderr.close()
-    assert load_checkpoint(tmp_path / "killed" / "last.pt")["step"] <= 60
+    assert (
+        process.returncode == -signal.SIGKILL
+        and load_checkpoint(tmp_path / "killed" / "last.pt")["step"] < 30
+    )
     result = irstkit("train", "fit", "sd2net", "--resume", "--out", tmp_path / "killed", "--threads", 1)
     assert result.exit_code == 0, result.output
-    assert hash_of(tmp_path / "killed" / "last.pt") == hash_of(tmp_path / "whole" / "last.pt")
+    for name in ("last.pt", "best.pt"):
+        assert hash_of(tmp_path / "killed" / name) == hash_of(tmp_path / "whole" / name)
 
 
 def test_sigterm_saves_and_ends_cleanly(split_pairs, tmp_path):
@@ -145,7 +150,7 @@ def test_early_stopping_ends_the_run(split_pairs, tmp_path):
 
 
 def test_it_learns(split_pairs, tmp_path):
-    settings = small(options={"base": 4, "head_bias": -4.0}, steps=120, lr=5e-3, batch=4, augment=False,
+    settings = small(options={"base": 4, "head_bias": -4.0}, steps=60, lr=1e-2, batch=4, augment=False,
                      schedule="constant", validate_every=100)  # fmt: skip
     material = compose(split_pairs(9, 1, size=(32, 32)), None)
     loop.fit(settings, material, tmp_path / "r", device="cpu")
@@ -166,6 +171,7 @@ def test_it_learns(split_pairs, tmp_path):
         (("--real", "{root}", "--real-fraction", "1.5", "--total", "4"), 2, "1.5"),
         (("--synthetic", "{root}", "--real-fraction", "real"), 1, "there is none"),
         (("--real", "{root}", "--crop", "40"), 1, "multiple of 16"),
+        (("--real", "{root}", "--option", "padding=reflect", "--crop", "16"), 1, "reflect"),
         (("--real", "{root}", "--loss", "jaccard"), 1, "soft_iou"),
         (("--real", "{root}", "--schedule", "step"), 1, "multistep"),
         (("--real", "{root}", "--lr", "-1"), 1, "above 0"),
@@ -184,6 +190,13 @@ def test_wrong_input_is_one_error_and_leaves_nothing(arguments, status, text, ir
     result = irstkit("train", "fit", "sd2net", "--out", out, *base, *arguments)
     assert result.exit_code == status and text in result.output, result.output
     assert not out.exists()
+
+
+def test_networks_that_give_boxes_are_refused(irstkit, split_pairs, tmp_path):
+    arguments = ("--steps", 1, "--crop", 64, "--out", tmp_path / "r", "--device", "cpu")
+    result = irstkit("train", "fit", "eflnet", "--real", split_pairs(5, 1), *arguments)
+    assert result.exit_code == 1 and "gives no mask" in result.output, result.output
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_folder_in_use_is_kept(irstkit, split_pairs, tmp_path):

@@ -13,6 +13,7 @@ from irstkit.annotate.errors import IrstkitError
 from irstkit.train.metrics import Settings, evaluate_image
 from irstkit.train.metrics_roc import PixelRocMeter, merge_target_rocs, target_roc
 from irstkit.train.metrics_shooting import ShootingMeter
+from irstkit.train.metrics_tree import _sorted_by
 
 KINDS = ("noise", "levels", "smooth", "blobs", "holes", "float64")
 
@@ -216,3 +217,32 @@ def test_shooting_parts_merge_and_undefined_is_none():
     assert nothing["pd"] is None and nothing["fa"] is None and nothing["auc"] is None
     with pytest.raises(IrstkitError, match="different"):
         one.merge(ShootingMeter(hit=2))
+
+
+def test_very_large_images_are_sorted_in_the_same_order():
+    rng = np.random.default_rng(0)
+    component, effective = rng.integers(0, 5, 200), rng.integers(0, 90, 200)
+    rank = rng.permutation(200)
+    packed = _sorted_by(component, effective, rank, 200, 5)
+    plain = _sorted_by(component, effective, rank, 2**40, 5)  # three numbers that no integer holds
+    for got in (packed, plain):
+        pairs = list(zip(got[0].tolist(), (-got[1]).tolist(), strict=True))
+        assert pairs == sorted(pairs)
+        assert sorted(zip(*(g.tolist() for g in got), strict=True)) == sorted(
+            zip(component.tolist(), effective.tolist(), rank.tolist(), strict=True)
+        )
+
+
+def test_half_precision_and_boolean_maps_are_taken():
+    rng = np.random.default_rng(8)
+    value, truth = random_map(rng, "smooth")
+    half = value.astype(np.float16)
+    got = target_roc(half, truth)
+    thresholds, detected, false = by_thresholding(half.astype(np.float32), truth, Settings())
+    assert (got.thresholds.tolist(), got.detected.tolist()) == (thresholds.tolist(), detected)
+    assert got.false_pixels.tolist() == false
+    hard = target_roc(value > 0.5, truth)
+    row = evaluate_image(value > 0.5, truth, Settings()).row
+    assert hard.at(0.5) == (row.detected, row.false_pixels)
+    with pytest.raises(IrstkitError, match="width, height"):
+        target_roc(value, np.zeros((99, 3), bool))

@@ -155,4 +155,4 @@ class ACM(nn.Module):
         else:
             y = self.fuse2(resize(three, two.shape[-2:], corners=True), two)
             y = self.fuse1(resize(y, one.shape[-2:], corners=True), one)
-        return resize(self.head(y), images.shape[-2:], corners=True)
+        return resize(self.head(y), (images.shape[-2], images.shape[-1]), corners=True)

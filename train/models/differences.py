@@ -26,8 +26,8 @@ NEIGHBOURS = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
 FLOOR = 1e-24
 """The squared clamp of the norm: max(|b|, 1e-12)^2."""
 
-PLANES = 8
-"""Planes handled at a time, so that a difference stays in the processor's cache on its way to the sums."""
+PIXELS = 2**19
+"""Pixels of planes handled at a time: a difference stays in the processor's cache on its way to the sums."""
 
 
 def pad(x: Tensor, width: int, mode: str) -> Tensor:
@@ -72,6 +72,8 @@ def recombine(x: Tensor, o: Tensor, *, mode: str = "zeros") -> Tensor:
         )
     with torch.autocast(x.device.type, enabled=False):
         wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        if torch.onnx.is_in_onnx_export():  # tracing knows nothing of a function with its own backward
+            return recombine_stacked(x.flatten(0, 1), o.flatten(0, 1), mode=mode).view_as(o)
         planes = _Recombine.apply(x.to(wide).flatten(0, 1), o.to(wide).flatten(0, 1), mode)
     return planes.view_as(o).to(o.dtype)
 
@@ -105,7 +107,7 @@ def _sums(x: Tensor, o: Tensor, mode: str, *, squares: bool) -> tuple[Tensor, Te
     planes, height, width = x.shape
     inner = x.new_zeros(planes, 16)
     square = x.new_zeros(planes, 16) if squares else inner
-    step = PLANES if x.device.type == "cpu" else planes
+    step = max(1, PIXELS // (height * width)) if x.device.type == "cpu" else planes
     buffer = torch.empty_like(x[:step])
     for first in range(0, planes, step):
         part = slice(first, first + step)

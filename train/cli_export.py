@@ -1,0 +1,84 @@
+"""``irstkit train export``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from .cli_options import PATH
+
+
+@click.command(no_args_is_help=True)
+@click.argument("checkpoint", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The ONNX file to write.")
+@click.option(
+    "--size",
+    nargs=2,
+    type=click.IntRange(1),
+    default=(256, 256),
+    show_default=True,
+    metavar="HEIGHT WIDTH",
+    help="Input size in pixels, multiples of the network's stride. It is fixed in the file.",
+)
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Images a run.")
+@click.option("--probabilities", is_flag=True, help="Put the sigmoid into the file; else it gives logits.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, min_open=True),
+    default=1e-4,
+    show_default=True,
+    help="Largest difference from PyTorch, relative to the largest output.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def export(
+    checkpoint: Path,
+    out: Path,
+    size: tuple[int, int],
+    batch: int,
+    probabilities: bool,
+    tolerance: float,
+    as_json: bool,
+) -> None:
+    """Write a CHECKPOINT (or a run's best.pt) as an ONNX file.
+
+    The file is run by onnxruntime against PyTorch before it is kept. Its input is (batch, channels, height,
+    width), gray divided by the largest value of its depth, then normalised as the checkpoint says: mean and
+    deviation are in the file's metadata and in the result.
+
+    \b
+    Example:
+      irstkit train export runs/real --size 512 640 --probabilities --out detector.onnx
+    """
+    from .checkpoint import build_from, load_checkpoint
+    from .export import export_onnx
+
+    content = load_checkpoint(checkpoint)
+    normalisation = content.get("normalisation", {"mean": 0.0, "std": 1.0})
+    about = {
+        "model": content["model"]["name"],
+        "options": json.dumps(dict(content["model"]["options"]), sort_keys=True),
+        "weights": str(content.get("weights", "")),
+        "mean": str(normalisation["mean"]),
+        "std": str(normalisation["std"]),
+    }
+    result = export_onnx(
+        build_from(content, checkpoint),
+        out,
+        size,
+        batch=batch,
+        probabilities=probabilities,
+        tolerance=tolerance,
+        about=about,
+    )
+    result = {**result, "model": about["model"], "normalisation": dict(normalisation)}
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    click.echo(
+        f"{out}: {about['model']}, input {'x'.join(map(str, result['input']))}, {result['bytes'] / 1e6:.2f} MB\n"
+        f"agrees with PyTorch to {result['largest_difference']:.2g} on {result['trials']} inputs "
+        f"(outputs up to {result['largest_output']:.3g})\n"
+        f"normalisation: mean {normalisation['mean']:g}, deviation {normalisation['std']:g}"
+    )
