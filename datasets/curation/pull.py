@@ -347,8 +347,8 @@ def _remeasure(image: Image, shapes: _Shapes) -> None:
         instances.append(found)
     for k in stale:
         annotation = image.labels[k][1]
-        ring = annotation["attributes"].get("scr_ring")
-        ring = ring if isinstance(ring, int) else DEFAULT_RING
+        asked = annotation["attributes"].get("scr_ring")
+        ring = asked if isinstance(asked, int) else DEFAULT_RING
         row = measure_contrast(shapes.image, instances, ring=ring)[k]
         achieved = None if row.scr is None else round(abs(row.scr), 6)
         annotation["attributes"] = {

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from irstkit.annotate.errors import IrstkitError
-from irstkit.train import loop
+from irstkit.train import loop, losses
 from irstkit.train.checkpoint import load_checkpoint, save_checkpoint, weights_hash
 from irstkit.train.material import compose
 from irstkit.train.models import MODELS, build
@@ -240,7 +240,7 @@ def test_resuming_on_other_images_is_refused(irstkit, split_pairs, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(split_pairs, tmp_path, monkeypatch):
-    monkeypatch.setitem(loop.get_loss.__globals__["LOSSES"], "nan", lambda x, y: (x * float("nan")).mean())
+    monkeypatch.setitem(losses.LOSSES, "nan", lambda x, y: (x * float("nan")).mean())
     with pytest.raises(IrstkitError, match="nan at step 1"):
         loop.fit(small(loss="nan"), compose(split_pairs(5, 2), None), tmp_path / "r", device="cpu")
 
@@ -249,7 +249,7 @@ def test_out_of_memory_names_the_size(split_pairs, tmp_path, monkeypatch):
     def full(logits, masks):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setitem(loop.get_loss.__globals__["LOSSES"], "full", full)
+    monkeypatch.setitem(losses.LOSSES, "full", full)
     with pytest.raises(IrstkitError, match=r"batch 2 of 32x32.*--batch 1 --accumulate 2"):
         loop.fit(small(loss="full"), compose(split_pairs(5, 2), None), tmp_path / "r", device="cpu")
 
