@@ -255,7 +255,9 @@ def test_a_port_that_is_taken_is_an_error(fo, make_pairs, irstkit):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         try:
-            result = irstkit("data", "curate", make_pairs(1), "--name", "port", "--port", taken.getsockname()[1])
+            result = irstkit(
+                "data", "curate", make_pairs(1), "--name", "port", "--port", taken.getsockname()[1]
+            )
             assert (result.exit_code, "choose another --port" in result.stderr) == (1, True)
         finally:
             fo.delete_dataset("port")
