@@ -28,16 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import IrstkitError
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_PIXELS = 1 << 28
-"""Larger images are refused: a header of 33 bytes can promise more than any memory holds."""
+from .png import CHANNELS, PNG_SIGNATURE, check_size, chunk, inflate, read_parts, undo_filter
 
 GrayImage = NDArray[np.uint8] | NDArray[np.uint16]
-
-_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 @dataclass(frozen=True)
@@ -143,116 +136,21 @@ def _imdecode(data: bytes | bytearray, path: str | Path) -> NDArray:
 # --------------------------------------------------------------------------------------------------- PNG
 
 
-def _png_chunk(kind: bytes, body: bytes | bytearray) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
-
-
 def _decode_png(data: bytes, path: str | Path) -> Decoded:
-    header, palette, stream = _png_parts(data, path)
+    header, palette, stream = read_parts(data, path)
     width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", header)
-    raw = _png_inflate(stream, header, path)
+    raw = inflate(stream, header, path)
     if colour == 0 and depth == 8 and not interlace:  # most masks: undone here at a third of OpenCV's time
         rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)
         code = rows[0, 0]
         if code <= 1 and (rows[:, 0] == code).all():
-            return Decoded(_undo_filter(rows[:, 1:], int(code)), 1, True)
-    chunks = [PNG_SIGNATURE, _png_chunk(b"IHDR", header)]
+            return Decoded(undo_filter(rows[:, 1:], int(code)), 1, True)
+    chunks = [PNG_SIGNATURE, chunk(b"IHDR", header)]
     if palette is not None:
-        chunks.append(_png_chunk(b"PLTE", palette))
-    chunks += [_png_chunk(b"IDAT", zlib.compress(raw, 0)), _png_chunk(b"IEND", b"")]
-    stored = 3 if colour == 3 else _PNG_CHANNELS[colour]
+        chunks.append(chunk(b"PLTE", palette))
+    chunks += [chunk(b"IDAT", zlib.compress(raw, 0)), chunk(b"IEND", b"")]
+    stored = 3 if colour == 3 else CHANNELS[colour]
     return _to_gray(_imdecode(b"".join(chunks), path), path, stored)
-
-
-def _undo_filter(rows: NDArray[np.uint8], code: int) -> NDArray[np.uint8]:
-    """PNG filter 0 (none) or 1 (difference to the left neighbour, modulo 256), the same for every row."""
-    if code == 0:
-        return np.ascontiguousarray(rows)
-    out = np.zeros_like(rows, order="C")
-    filled = np.flatnonzero(rows.any(axis=1))  # the other rows of a mask are zero
-    out[filled] = np.cumsum(rows[filled], axis=1, dtype=np.uint8)
-    return out
-
-
-def _png_parts(data: bytes, path: str | Path) -> tuple[bytes, bytes | None, bytes]:
-    """Header, palette and compressed stream of a PNG whose checksums are right and whose end is there."""
-    position = len(PNG_SIGNATURE)
-    view = memoryview(data)
-    header: bytes | None = None
-    palette: bytes | None = None
-    stream: list[memoryview] = []
-    while position + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        end = position + 12 + length
-        if end > len(data):
-            break
-        kind = data[position + 4 : position + 8]
-        (checksum,) = struct.unpack_from(">I", data, end - 4)
-        if zlib.crc32(view[position + 4 : end - 4]) != checksum:
-            name = kind.decode("latin-1") if kind.isalpha() else "unreadable"
-            raise IrstkitError(
-                f"damaged PNG: wrong checksum in its {name} part at byte {position}", path=path
-            )
-        body = view[position + 8 : end - 4]
-        if kind == b"IHDR" and header is None:
-            header = bytes(body)
-        elif header is None:
-            raise IrstkitError("damaged PNG: it does not begin with its header", path=path)
-        elif kind == b"PLTE":
-            palette = bytes(body)
-        elif kind == b"IDAT":
-            stream.append(body)
-        elif kind == b"IEND":
-            _check_png_header(header, palette, path)
-            return header, palette, b"".join(stream)
-        elif kind[:1].isupper():
-            raise IrstkitError("damaged PNG: it needs an unknown extension to be read", path=path)
-        position = end
-    raise IrstkitError(f"truncated PNG: it ends at byte {len(data)} before its end mark", path=path)
-
-
-def _check_png_header(header: bytes, palette: bytes | None, path: str | Path) -> None:
-    if len(header) != 13:
-        raise IrstkitError("damaged PNG: its header is not 13 bytes", path=path)
-    width, height, depth, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", header)
-    if depth not in _PNG_DEPTHS.get(colour, ()) or compression or filtering or interlace > 1:
-        raise IrstkitError("damaged PNG: its header has values that the format does not know", path=path)
-    _check_size(width, height, path)
-    if colour == 3 and (palette is None or not 3 <= len(palette) <= 768 or len(palette) % 3):
-        raise IrstkitError("damaged PNG: its palette is missing or of a wrong size", path=path)
-
-
-def _check_size(width: int, height: int, path: str | Path) -> None:
-    if width < 1 or height < 1:
-        raise IrstkitError(f"an image without pixels ({width}x{height})", path=path)
-    if width * height > MAX_PIXELS:
-        raise IrstkitError(f"{width}x{height} is more than the {MAX_PIXELS} pixels accepted", path=path)
-
-
-def _png_inflate(stream: bytes, header: bytes, path: str | Path) -> bytes:
-    """The filtered rows; the length and every row's filter code (0 to 4) are right."""
-    width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", header)
-    bits = depth * _PNG_CHANNELS[colour]
-    passes = [(width, height)]
-    if interlace:
-        passes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in _ADAM7]
-        passes = [(w, h) for w, h in passes if w > 0 and h > 0]
-    lines = [(h, 1 + (w * bits + 7) // 8) for w, h in passes]
-    expected = sum(h * line for h, line in lines)
-    inflater = zlib.decompressobj()
-    try:
-        raw = inflater.decompress(stream, expected + 1)
-    except zlib.error as error:
-        raise IrstkitError("damaged PNG: its pixel data cannot be inflated", path=path) from error
-    if len(raw) != expected or not inflater.eof:
-        problem = "more" if len(raw) > expected else "less"
-        raise IrstkitError(f"damaged PNG: {problem} pixel data than {width}x{height} needs", path=path)
-    start = 0
-    for count, line in lines:
-        if np.frombuffer(raw, np.uint8, count * line, start)[::line].max() > 4:
-            raise IrstkitError("damaged PNG: a row with an unknown filter", path=path)
-        start += count * line
-    return raw
 
 
 # ---------------------------------------------------------------------------------------- other formats
@@ -269,7 +167,7 @@ def _check_bmp(data: bytes, path: str | Path) -> None:
         if len(data) < 54:
             raise IrstkitError(f"truncated BMP: {len(data)} bytes", path=path)
         width, height, _, bits, compression, declared = struct.unpack_from("<iiHHII", data, 18)
-    _check_size(width, abs(height), path)
+    check_size(width, abs(height), path)
     # run-length coded (1, 2): only the declared number is known
     needed = declared if compression in (1, 2) else (width * bits + 31) // 32 * 4 * abs(height)
     if len(data) < offset + needed:
@@ -285,7 +183,7 @@ def _decode_jpeg(data: bytes, path: str | Path) -> Decoded:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-                _check_size(*image.size, path)
+                check_size(*image.size, path)
                 stored = len(image.getbands())
                 pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     except IrstkitError:
@@ -317,7 +215,7 @@ def _decode_pgm(data: bytes, path: str | Path) -> GrayImage:
     if len(numbers) < 3:
         raise IrstkitError("truncated PGM: its header is cut", path=path)
     width, height, top = numbers
-    _check_size(width, height, path)
+    check_size(width, height, path)
     if not 1 <= top <= 65535:
         raise IrstkitError(f"damaged PGM: its largest value is {top}", path=path)
     kind: np.dtype = np.dtype(np.uint8) if top <= 255 else np.dtype(np.uint16)
@@ -353,7 +251,7 @@ def _check_tiff(data: bytes, path: str | Path) -> None:
                 tags = dict(image.tag_v2)  # type: ignore[attr-defined]
     except Exception as error:  # Pillow's parser raises many kinds on damaged files
         raise IrstkitError("truncated or damaged TIFF: its directory cannot be read", path=path) from error
-    _check_size(*size, path)
+    check_size(*size, path)
     if pages != 1:
         raise IrstkitError(f"a TIFF of {pages} images", path=path, hint="store one image a file")
     offsets, lengths = (
@@ -385,11 +283,11 @@ def read_palette_index(path: str | Path) -> NDArray[np.uint8] | None:
     data = read_bytes(path)
     if not data.startswith(PNG_SIGNATURE) or data[25:26] != b"\x03":
         return None
-    header, _, stream = _png_parts(data, path)
-    raw = _png_inflate(stream, header, path)
+    header, _, stream = read_parts(data, path)
+    raw = inflate(stream, header, path)
     gray = header[:9] + b"\x00" + header[10:]  # the same rows, read as gray values
     depth = header[8]
-    chunks = [_png_chunk(b"IHDR", gray), _png_chunk(b"IDAT", zlib.compress(raw, 0)), _png_chunk(b"IEND", b"")]
+    chunks = [chunk(b"IHDR", gray), chunk(b"IDAT", zlib.compress(raw, 0)), chunk(b"IEND", b"")]
     values = _imdecode(PNG_SIGNATURE + b"".join(chunks), path)
     return np.asarray(values // (255 // (2**depth - 1)), dtype=np.uint8)  # 1, 2, 4 bits come scaled to 255
 
@@ -416,10 +314,8 @@ def read_header(path: str | Path) -> Header:
         ):
             raise IrstkitError("truncated or damaged PNG: its header is not whole", path=path)
         width, height, depth, colour = struct.unpack_from(">IIBB", start, 16)
-        _check_size(width, height, path)
-        return Header(
-            height, width, 16 if depth == 16 else 8, 3 if colour == 3 else _PNG_CHANNELS.get(colour, 1)
-        )
+        check_size(width, height, path)
+        return Header(height, width, 16 if depth == 16 else 8, 3 if colour == 3 else CHANNELS.get(colour, 1))
     from PIL import Image, TiffImagePlugin  # noqa: F401  (formats= finds only what is imported)
 
     try:
@@ -431,5 +327,5 @@ def read_header(path: str | Path) -> Header:
                 header = Header(height, width, 16 if image.mode.startswith("I") else 8, channels)
     except Exception as error:  # Pillow's parsers raise many kinds on damaged files
         raise IrstkitError("not an image that can be read", path=path) from error
-    _check_size(width, height, path)
+    check_size(width, height, path)
     return header

@@ -19,6 +19,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "wrong-type": ("error", "readers stop, or compare text with numbers and match nothing"),
     "not-finite": ("error", "a box of NaN or infinity has IoU 0 or NaN with everything"),
     "bad-line": ("error", "readers stop here, or take the line's numbers for other ones"),
+    "empty-line": ("warning", "most readers skip it, some stop"),
     "duplicate-key": ("error", "only the last value of the key is seen"),
     "duplicate-entry": ("error", "one image is counted twice"),
     "no-images": ("error", "every metric is undefined"),
@@ -70,6 +71,10 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "path-leaves-root": ("error", "the path points outside the data set and is not followed"),
     "image-missing": ("error", "the image cannot be evaluated; its targets are all missed"),
     "image-damaged": ("error", "the image cannot be decoded"),
+    "image-colour": (
+        "info",
+        "channels differ: irstkit weighs them by BT.601, other tools may take one of them",
+    ),
     "image-size": ("error", "boxes and masks are placed for another size"),
     "duplicate-file-name": (
         "error",

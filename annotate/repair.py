@@ -148,13 +148,10 @@ def _fix_list(path: Path, out: Path, options: ReadOptions) -> Repairs:
     parsed = parse_list(path, size=options.size)
     repairs: Repairs = []
     for finding in parsed.findings:
-        empty = finding.kind == "bad-line" and "''" in finding.message
-        if finding.kind == "no-images" or (finding.severity == "error" and not empty):
-            if finding.kind in ("box-outside", "duplicate-entry"):
-                continue
-            raise IrstkitError(f"cannot be repaired: {finding.message}", path=path, where=finding.where)
-        if empty:
+        if finding.kind == "empty-line":
             repairs.append(f"{finding.where}: an empty line removed")
+        elif finding.severity == "error" and finding.kind not in ("box-outside", "duplicate-entry"):
+            raise IrstkitError(f"cannot be repaired: {finding.message}", path=path, where=finding.where)
     lines = read_lines(path)
     first = {entry.path: entry for entry in parsed.entries}
     for finding in parsed.findings:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from .decode import MAX_PIXELS
 from .masks import Instance
+from .png import MAX_PIXELS
 
 
 def instance_runs(instance: Instance, size: tuple[int, int]) -> list[int]:

@@ -207,7 +207,7 @@ def content(path: Path) -> dict[str, list[tuple]]:
         name, size = images[a["image_id"]]
         try:
             pixels = pixels_of(a["segmentation"], size)
-        except (TypeError, IndexError, Exception):  # a segmentation that pycocotools itself cannot read
+        except Exception:  # a segmentation that pycocotools itself cannot read
             pixels = b"unreadable"
         out[name].append((tuple(round(float(v), 3) for v in a["bbox"]), round(float(a["area"]), 3), pixels))
     return {name: sorted(rows) for name, rows in out.items()}

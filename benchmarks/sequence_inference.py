@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from irstkit.datasets.clips import window_positions
 from irstkit.train.models import build
 from irstkit.train.sequence import clip_of, folded, outputs, to_tensor

@@ -24,6 +24,7 @@ from .regions import outline
 PROCEDURAL = "procedural"
 ID_LENGTH = 16
 MAX_SCALE = 2.0
+SURE = 0.6  # below this probability a predicted scene is taken for unknown
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ def gather(
                     from .learn import SceneNet
 
                     net = SceneNet()
-                scene = net.predict(clean)[0]
+                guess, sure = net.predict(clean)
+                scene = guess if sure >= SURE else None
             item = Background(
                 identity,
                 pixel_hash(clean)[:ID_LENGTH],

@@ -83,8 +83,8 @@ def _splits(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
 @click.option(
     "--scenes",
     type=click.Path(path_type=Path),
-    help="CSV with the columns file, scene (and dataset): the backgrounds' scenes; or `none`.  [default: the shipped "
-    "scene network says them]",
+    help="CSV with the columns file, scene (and dataset): the backgrounds' scenes; or `predict`: what the shipped "
+    "network says.  [default: what the data set says, else the preset's table `all`]",
 )
 @click.option(
     "--preview",
@@ -92,11 +92,14 @@ def _splits(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
     metavar="N",
     help="Write a contact sheet of the first N images to OUT (a .png) and nothing else.",
 )
+@click.option(
+    "--refused", is_flag=True, help="With --preview: show what the quality gate turned away, and why."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the totals as JSON.")
 def images(
     out: Path | None, count: int, seed: int, backgrounds: tuple[str, ...], preset: str, overrides: tuple[str, ...],
     splits: dict[str, float] | None, size: int, depth: str | None, workers: int | None, exclude: tuple[str, ...],
-    include_test: bool, scenes: Path | None, preview: int | None, as_json: bool,
+    include_test: bool, scenes: Path | None, preview: int | None, refused: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a data set of single images: images/, masks/, annotations.json (COCO), manifest, split lists.
 
@@ -117,6 +120,8 @@ def images(
 
     if out is None:
         raise click.UsageError("Missing option '--out'.")
+    if refused and not preview:
+        raise click.UsageError("--refused goes with --preview.")
     if preview:
         if out.suffix.lower() != ".png":
             raise click.BadParameter(
@@ -128,8 +133,8 @@ def images(
                 overrides=overrides, exclude=exclude, include_test=include_test, scenes=scenes,
                 depth=int(depth) if depth else None,
             )  # fmt: skip
-            run.preview(out, recipe, preview)
-        click.echo(f"{out}: {preview} images")
+            shown = run.preview(out, recipe, preview, refused=refused)
+        click.echo(f"{out}: {shown} images")
         return
     totals = run.generate(
         out, count, seed, backgrounds, preset, size=size, splits=splits, workers=workers, overrides=overrides,

@@ -23,7 +23,7 @@ from .sensor import Camera
 
 @dataclass(eq=False)
 class Made:
-    """One finished image and everything known of it."""
+    """One finished image and everything known of it; ``refused`` are the backgrounds turned away, and why."""
 
     image: NDArray
     mask: NDArray[np.bool_]
@@ -35,6 +35,7 @@ class Made:
     targets: list[Target]
     rejected: dict[str, int]
     gate: list[str]
+    refused: list[tuple[NDArray, str]]
 
 
 def make_image(recipe: Recipe, index: int) -> Made:
@@ -43,6 +44,7 @@ def make_image(recipe: Recipe, index: int) -> Made:
     choice = stream(recipe.seed, BACKGROUND, index)
     rejected: Counter[str] = Counter()
     gate: list[str] = []
+    refused: list[tuple[NDArray, str]] = []
     rng = stream(recipe.seed, IMAGE, index)
     scene = choose(recipe.mix, choice.random()) if recipe.mix else None
     wanted: list[tuple[float, int]] | None = None
@@ -53,6 +55,7 @@ def make_image(recipe: Recipe, index: int) -> Made:
         fault = faults(ground.image, recipe)
         if fault:
             gate.append(f"background {fault}")
+            refused.append((ground.image, fault))
             if not last:
                 continue
         table = preset.table(scene)
@@ -65,6 +68,8 @@ def make_image(recipe: Recipe, index: int) -> Made:
         if _populate(frame, ground, wanted, rng, rejected, gate, attempt, last):
             break
         gate.append("no place for the requested SCR")
+        asked = ", ".join(f"{scr:.1f}" for scr, _ in wanted)
+        refused.append((frame.image, f"SCR {asked}"))
     _settle(frame)
     part = part_of(ground.group, recipe.seed, recipe.splits)
     return Made(
@@ -78,6 +83,7 @@ def make_image(recipe: Recipe, index: int) -> Made:
         frame.targets,
         dict(sorted(rejected.items())),
         gate,
+        refused,
     )
 
 

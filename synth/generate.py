@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 import cv2
+import numpy as np
 import yaml
 
 from ..annotate.console import note, progress
@@ -26,6 +27,7 @@ from .writer import FLAT_LIMIT, PART, merge, part_path, read_part, unmerge, writ
 
 CHUNK = 20
 MIN_SIZE = 48
+PREDICT = "predict"
 VERSION = 1  # of what the recipe means: raised whenever the same recipe gives other pixels
 
 
@@ -60,7 +62,7 @@ def generate(
     workers
         Processes; default one a processor. The result does not depend on it.
     scenes
-        CSV of the backgrounds' scenes; without it the shipped network says them; "none": not known.
+        CSV of the backgrounds' scenes, or "predict": the scene network's say where the data set has none.
     exclude, include_test
         Further lists whose images, and near twins of them, are no backgrounds; whether test lists count.
     depth
@@ -139,8 +141,8 @@ def prepare(
             size=size,
             exclude=[Source.parse(e) for e in exclude],
             include_test=include_test,
-            scenes=read_scenes(Path(scenes)) if scenes and str(scenes) != "none" else None,
-            predict=str(scenes) != "none",
+            scenes=read_scenes(Path(scenes)) if scenes and str(scenes) != PREDICT else None,
+            predict=str(scenes) == PREDICT,
         )
         guessed = Counter(item.scene for item in store.items if not item.labelled and item.scene)
         if guessed:
@@ -184,8 +186,6 @@ def _check(root: Path, count: int, seed: int, size: int, splits: dict[str, float
 
 def describe(recipe: Recipe, count: int, include_test: bool = False) -> dict[str, Any]:
     """synth.yaml: all that regenerates the set; no absolute path, no date."""
-    import numpy
-
     from .. import __version__
 
     store = recipe.store
@@ -198,7 +198,7 @@ def describe(recipe: Recipe, count: int, include_test: bool = False) -> dict[str
         "splits": recipe.splits,
         "preset": recipe.preset.as_dict(),
         "include_test": include_test,
-        "versions": {"irstkit": __version__, "numpy": numpy.__version__, "opencv": cv2.__version__},
+        "versions": {"irstkit": __version__, "numpy": np.__version__, "opencv": cv2.__version__},
         "left_out": dict(sorted(store.left_out.items())) if store else {},
         "backgrounds": PROCEDURAL
         if store is None
@@ -341,23 +341,60 @@ def _results(
 
 
 def preview(
-    out: str | Path, recipe: Recipe, number: int = 16, columns: int = 4, *, frames: bool = True
-) -> None:
-    """A contact sheet of the first ``number`` images, targets framed, as one PNG; nothing else is written."""
-    import numpy as np
+    out: str | Path,
+    recipe: Recipe,
+    number: int = 16,
+    columns: int = 8,
+    *,
+    frames: bool = True,
+    refused: bool = False,
+) -> int:
+    """A contact sheet of the first ``number`` images, targets framed, as one PNG; nothing else is written.
 
+    With ``refused``: of what the quality gate turned away, with the reason, among the first 50 x ``number``
+    images. Returns the number of images shown.
+    """
     from ..annotate.files import write_png
 
-    tiles = []
-    for index in range(number):
-        made = make_image(recipe, index)
-        gray = made.image if made.image.dtype == np.uint8 else (made.image >> 8).astype(np.uint8)
-        tile = np.repeat(gray[..., None], 3, axis=2)
-        for target in made.targets if frames else ():
-            x1, y1, x2, y2 = target.box
-            cv2.rectangle(tile, (x1 - 4, y1 - 4), (x2 + 3, y2 + 3), (255, 210, 0), 1)
-        tiles.append(np.pad(tile, ((1, 1), (1, 1), (0, 0)), constant_values=255))
+    tiles: list[np.ndarray] = []
+    with progress("Looking", number) as bar:
+        for index in range(50 * number if refused else number):
+            made = make_image(recipe, index)
+            if refused:
+                for image, reason in made.refused[: number - len(tiles)]:
+                    tiles.append(_tile(image))
+                    cv2.putText(
+                        tiles[-1],
+                        reason,
+                        (4, 14),
+                        cv2.FONT_HERSHEY_SIMPLEX,
+                        0.4,
+                        (255, 210, 0),
+                        1,
+                        cv2.LINE_AA,
+                    )
+                    bar.advance()
+                if len(tiles) >= number:
+                    break
+                continue
+            tile = _tile(made.image)
+            for target in made.targets if frames else ():
+                x1, y1, x2, y2 = target.box
+                cv2.rectangle(tile, (x1 - 4, y1 - 4), (x2 + 3, y2 + 3), (255, 210, 0), 1)
+            tiles.append(tile)
+            bar.advance()
+    if not tiles:
+        raise IrstkitError(f"the quality gate turned nothing away among {50 * number} images")
+    shown = len(tiles)
+    tiles = [np.pad(tile, ((1, 1), (1, 1), (0, 0)), constant_values=255) for tile in tiles]
+    columns = min(columns, shown)
     while len(tiles) % columns:
         tiles.append(np.full_like(tiles[0], 255))
     rows = [np.hstack(tiles[k : k + columns]) for k in range(0, len(tiles), columns)]
     write_png(out, np.vstack(rows))
+    return shown
+
+
+def _tile(image: np.ndarray) -> np.ndarray:
+    gray = image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)

@@ -130,9 +130,9 @@ def sea(size: int, rng: np.random.Generator) -> Scene:
     # waves: noise looked up along 1 / depth, so that they shrink towards the horizon
     waves = fractal(512, rng, cells=24, fall=0.72, stretch=rng.uniform(1.5, 3))
     far = 0.22 / depth + rng.uniform(0, 3)
-    across = (x - 0.5) * (0.3 / depth) * rng.uniform(0.5, 1.0) + 7.3
-    rows = np.mod(np.broadcast_to(far, (size, size)) * 260, 511).astype(np.float32)
-    columns = np.mod(across * 260, 511).astype(np.float32)
+    across = (x - 0.5) * (0.3 / depth) * rng.uniform(0.5, 1.0)
+    rows = np.abs(np.mod(np.broadcast_to(far, (size, size)) * 330, 1022) - 511).astype(np.float32)
+    columns = np.abs(np.mod(across * 330 + 255, 1022) - 511).astype(np.float32)
     swell = cv2.remap(waves, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     fade = np.clip(depth / 0.25, 0.12, 1.0)
     sun = rng.uniform(0.1, 0.9)
@@ -153,50 +153,92 @@ def sea(size: int, rng: np.random.Generator) -> Scene:
     return sky * (1 - edge) + water * edge + haze, horizon
 
 
-def field(size: int, rng: np.random.Generator) -> Scene:
-    """Ground: plots, tracks, bushes and trees, hills; sometimes sky above a tree line."""
+def _lay(texture: Field, size: int, start: float, rng: np.random.Generator) -> Field:
+    """A square texture laid on the ground and seen in perspective, with the horizon at the row ``start``."""
     y, x = _grid(size)
-    horizon = None if rng.random() < 0.5 else rng.uniform(0.1, 0.45)
-    start = horizon if horizon is not None else -rng.uniform(0.4, 1.5)
-    depth = np.clip((y - start) / (1 - start), 0.02, 1.0)
-    ground = 0.22 * fractal(size, rng, cells=3, fall=0.55) + 0.16 * fractal(size, rng, cells=14, fall=0.75)
-    # plots: nearest of random seeds in ground coordinates
+    side = texture.shape[0] - 1
+    distance = 1.0 / np.maximum(y - start, 0.012)
+    near = 1.0 / (1.0 - start)
+    along = (distance - near) * side * 0.22 + rng.random() * side
+    across = (x - 0.5) * distance / near * side * 0.45 + rng.uniform(
+        0.4, 0.6
+    ) * side  # its mirrored copies stay aside
+    rows = np.abs(np.mod(np.broadcast_to(along, (size, size)), 2 * side) - side).astype(np.float32)
+    columns = np.abs(np.mod(across, 2 * side) - side).astype(np.float32)
+    sharp = cv2.remap(texture, columns, rows, cv2.INTER_LINEAR)
+    coarse = cv2.remap(cv2.GaussianBlur(texture, (0, 0), 4), columns, rows, cv2.INTER_LINEAR)
+    far = np.clip(1.3 - (y - start) * 8, 0, 1)  # far away a pixel holds much ground
+    return sharp * (1 - far) + coarse * far
+
+
+def _plots(size: int, rng: np.random.Generator) -> Field:
+    """Fields between hedges: a grid of strips, bent and turned, each of its own brightness and furrows."""
+    rows, columns = np.mgrid[0:size, 0:size] / size
+    turn = rng.uniform(0, np.pi)
+    bend = 0.06 * fractal(size, rng, cells=2, fall=0.4)
+    u = columns * np.cos(turn) + rows * np.sin(turn) + bend
+    v = rows * np.cos(turn) - columns * np.sin(turn) + bend
+    nu, nv = rng.uniform(2, 5), rng.uniform(2, 5)
+    cell_u, cell_v = np.floor(u * nu + 8).astype(int), np.floor(v * nv + 8).astype(int)
+    levels, speeds = rng.normal(0, 0.5, (32, 32)), rng.uniform(40, 110, (32, 32))
+    here = cell_u % 32, cell_v % 32
+    out = levels[here] + 0.1 * np.sin(u * speeds[here]) * (levels[here] > -0.2)
+    edge = np.minimum(np.abs(u * nu - np.rint(u * nu)) / nu, np.abs(v * nv - np.rint(v * nv)) / nv)
+    return out + rng.normal(0, 0.6) * np.exp(-((edge / 0.006) ** 2))
+
+
+def _ground(size: int, rng: np.random.Generator) -> Field:
+    """Open ground from above: soil, perhaps plots, thickets with a lit and a dark side, a track."""
+    soil = 0.5 * fractal(size, rng, cells=2, fall=0.5) + 0.12 * fractal(size, rng, cells=40, fall=0.8)
     if rng.random() < 0.6:
-        count = int(rng.integers(5, 14))
-        seeds = rng.random((count, 2))
-        across, along = (x - 0.5) / (0.35 + depth), np.log(depth + 0.05) + 0 * x
-        along = (along - along.min()) / max(np.ptp(along), 1e-6)
-        away = np.stack([(across + 0.5 - sx) ** 2 + (along - sy) ** 2 for sx, sy in seeds])
-        nearest = away.argmin(axis=0)
-        ground = ground + rng.normal(0, 0.22, count)[nearest]
-        two = np.partition(away, 1, axis=0)[:2]
-        hedge = np.exp(-(np.sqrt(two[1]) - np.sqrt(two[0])) / 0.012)
-        ground = ground + rng.uniform(-0.35, 0.25) * hedge
-    bushes = fractal(size, rng, cells=rng.uniform(18, 40), fall=0.6)
-    mass = _smooth(bushes + 0.4 * fractal(size, rng, cells=3), 0.7, 1.3)
-    ground = ground * (1 - 0.6 * mass) + rng.uniform(-0.5, 0.5) * mass
-    for _ in range(int(rng.integers(0, 3))):  # tracks
-        bend = (
-            0.5
-            + rng.uniform(-0.5, 0.5)
-            + rng.uniform(-0.6, 0.6) * depth
-            + 0.1 * np.sin(6 * depth + rng.uniform(0, 6))
+        soil = 0.5 * soil + _plots(size, rng)
+    growth = fractal(size, rng, cells=rng.uniform(5, 12), fall=0.7) + 0.6 * fractal(size, rng, cells=2)
+    cover = rng.uniform(0.4, 1.8)
+    thicket = _smooth(growth, cover, cover + 0.25)
+    crowns = fractal(size, rng, cells=size / 8, fall=0.7)
+    lit = np.clip(cv2.GaussianBlur(thicket, (0, 0), 1.5) - np.roll(thicket, (3, 2), (0, 1)), -1, 1)
+    level = rng.normal(0, 0.7)
+    ground = soil * (1 - thicket) + (level + 0.3 * crowns) * thicket + 0.35 * lit
+    for _ in range(int(rng.integers(0, 3))):
+        t = np.arange(size) / size
+        path = (
+            rng.random()
+            + rng.uniform(-0.8, 0.8) * t
+            + 0.05 * np.sin(rng.uniform(4, 12) * t + rng.uniform(0, 6))
         )
-        ground = ground + rng.uniform(0.2, 0.5) * np.exp(-0.5 * ((x - bend) / (0.004 + 0.02 * depth)) ** 2)
-    if horizon is None:
-        return ground, None
-    ridge = (
-        horizon
-        + 0.03 * fractal(size, rng, cells=3, fall=0.6)[:1]
-        + 0.012 * fractal(size, rng, cells=30, fall=0.7)[:1]
+        away = np.abs(np.arange(size)[None, :] / size - path[:, None])
+        track = np.exp(-((away / rng.uniform(0.004, 0.009)) ** 2))
+        ground = ground + rng.uniform(0.4, 1.0) * (track if rng.random() < 0.5 else track.T)
+    return ground
+
+
+def field(size: int, rng: np.random.Generator) -> Scene:
+    """Ground with plots, thickets and tracks, from above or in perspective below a ridge of trees and sky."""
+    y, x = _grid(size)
+    if rng.random() < 0.35:
+        return _ground(size, rng), None
+    horizon = rng.uniform(0.12, 0.5)
+    ridge = horizon + 0.03 * fractal(size, rng, cells=2, fall=0.5)[:1]
+    trees = (
+        0.012 * np.abs(fractal(size, rng, cells=40, fall=0.7)[:1]) + 0.01 * fractal(size, rng, cells=8)[:1]
     )
-    below = _smooth(y - ridge, -1.0 / size, 1.0 / size)
+    ground = 0.7 * _lay(_ground(2 * size, rng), size, horizon - 0.06, rng)
+    ground = ground - rng.uniform(0, 0.4) * np.exp(-np.clip(y - horizon, 0, 1) / 0.15)
+    for _ in range(int(rng.integers(0, 3))):  # nearer rows of trees
+        foot = horizon + rng.uniform(0.05, 0.4) + 0.02 * fractal(size, rng, cells=3)[:1]
+        height = rng.uniform(0.02, 0.08) * (1 + 0.5 * fractal(size, rng, cells=14, fall=0.7)[:1])
+        height = height * (fractal(size, rng, cells=3, fall=0.6)[:1] > rng.uniform(-0.8, 0.6))
+        row = _smooth(y - (foot - height), -0.004, 0.004) * (1 - _smooth(y - foot, -0.006, 0.006))
+        leaves = rng.normal(0, 0.5) + 0.25 * fractal(size, rng, cells=40, fall=0.75)
+        ground = ground * (1 - row) + leaves * row
+    wood = rng.normal(0.0, 0.35) + 0.22 * fractal(size, rng, cells=45, fall=0.75)
+    band = _smooth(y - (ridge - np.abs(trees)), -1.0 / size, 1.0 / size)
+    below = _smooth(y - (horizon + 0.015 + 0.02 * fractal(size, rng, cells=4)[:1]), -0.008, 0.008)
     up = np.clip((horizon - y) / max(horizon, 0.05), 0, 1) + 0 * x
-    sky = rng.uniform(-0.9, -0.4) - 0.4 * up
+    sky = rng.uniform(-1.6, -0.7) - 0.5 * up
     if rng.random() < 0.4:
-        sky = sky + 0.4 * _clouds(size, rng)
-    trees = _smooth(y - ridge + 0 * x, 0, 0.002) * np.exp(-np.clip(y - ridge, 0, None) / 0.03)
-    return sky * (1 - below) + (ground - 0.3 * trees) * below, horizon
+        sky = sky + 0.5 * _clouds(size, rng)
+    return sky * (1 - band) + (wood * (1 - below) + ground * below) * band, horizon
 
 
 def city(size: int, rng: np.random.Generator) -> Scene:

@@ -40,7 +40,7 @@ def bench(
     -------
     ``parameters``; ``macs`` an image (``macs_counted`` says how); ``forward_seconds`` and
     ``step_seconds`` (forward, Soft-IoU, backward, Adam) of a batch, medians of ``rounds`` after one warm-up;
-    ``latency_seconds`` of one image; ``images_per_second`` (forward); ``memory_mib``, the peak of a step
+    ``step_batch``, 2 where a network cannot train on one; ``latency_seconds`` of one image; ``images_per_second`` (forward); ``memory_mib``, the peak of a step
     (the device's allocator; on the CPU the growth of the process' largest resident size on Linux, 0 where an
     earlier peak was higher).
 
@@ -80,7 +80,9 @@ def bench(
         net.eval()
         with torch.inference_mode():
             with FlopCounterMode(display=False) as counter:
-                final(net(images[:1]))
+                output = final(net(images[:1]))
+            if output.shape[:2] != (1, 1) or output.dim() != 4:
+                raise IrstkitError(f"{name} gives no (B, 1, H, W) logits: bench times segmentation networks")
             result |= {"macs": counter.get_total_flops() // 2, "macs_counted": COUNTED}
             forward = _time(lambda: net(images), target, rounds)
             latency = forward if batch == 1 else _time(lambda: net(images[:1]), target, rounds)
@@ -90,8 +92,15 @@ def bench(
             "latency_seconds": latency,
         }
         if training:
-            step, memory = _step(net, images, masks, target, rounds)
-            result |= {"step_seconds": step, "memory_mib": memory}
+            try:
+                step, memory = _step(net, images, masks, target, rounds)
+            except ValueError:
+                if batch > 1:
+                    raise
+                # batch normalisation of one value a channel: training needs two images
+                images, masks, batch = images.repeat(2, 1, 1, 1), masks.repeat(2, 1, 1, 1), 2
+                step, memory = _step(net, images, masks, target, rounds)
+            result |= {"step_seconds": step, "step_batch": batch, "memory_mib": memory}
     except ValueError as error:
         raise IrstkitError(f"{name} does not run at {height}x{width}, batch {batch}: {error}") from error
     except (MemoryError, RuntimeError) as error:
@@ -177,6 +186,11 @@ def table(rows: list[dict[str, Any]]) -> str:
         f"{first['size'][0]}x{first['size'][1]}, batch {first['batch']}, {first['device']}, "
         f"{first['threads']} threads, "
         f"medians of {first['rounds']}; step = forward, Soft-IoU, backward, Adam",
+        *[
+            f"the step of {r['model']} is of batch {r['step_batch']}: it does not train on {r['batch']}"
+            for r in rows
+            if r.get("step_batch", r["batch"]) != r["batch"]
+        ],
         f"MACs an image by {first['macs_counted']}",
     ]
     return "\n".join(lines)

@@ -59,6 +59,11 @@ class Breakdowns(click.ParamType):
 @click.option("--data", type=PATH, required=True, help="Data set with masks.")
 @click.option("--split", help="SCHEME/PART, or all [default: the default scheme's test].")
 @with_metric_options
+@click.option(
+    "--boxes",
+    is_flag=True,
+    help="Score components as boxes (AP50, ...); networks of boxes are always scored so.",
+)
 @click.option("--roc", is_flag=True, help="Curves too: pixel AUC, target AUC, Pd at Fa 1e-6, 1e-5, 1e-4.")
 @click.option("--by", type=Breakdowns(), default=(), help="Break down by kind, size, scr, scene, sequence.")
 @click.option(
@@ -74,7 +79,9 @@ class Breakdowns(click.ParamType):
 @device_option
 @threads_option
 @json_option
+@click.pass_context
 def evaluate(
+    ctx: click.Context,
     predictions: Path,
     data: Path,
     split: str | None,
@@ -82,6 +89,7 @@ def evaluate(
     distance: float,
     matching: Any,
     connectivity: str,
+    boxes: bool,
     roc: bool,
     by: tuple[str, ...],
     resamples: int,
@@ -97,6 +105,10 @@ def evaluate(
     PREDICTIONS is a checkpoint (.pt), a run's folder, or what anyone's program wrote: a folder of masks or
     probability maps named as the images (PNG and the like, .npy), or a COCO file with scores.
 
+    Networks of boxes (dfar, eflnet) are scored by AP50, by precision, recall and F1 at --threshold (default: the
+    score that the run chose on its validation part), by centre distance, and by sequence; --boxes scores a
+    segmenter so too, through its components.
+
     \b
     Examples:
       irstkit train evaluate runs/real/best.pt --data NUAA-SIRST/ --split 50_50/test --json
@@ -107,11 +119,21 @@ def evaluate(
     from ..datasets.readers import open_dataset
     from .evaluate import evaluate as score
     from .evaluate import labelled_part, table
+    from .evaluate_boxes import is_box_checkpoint, score_boxes
+    from .evaluate_boxes import table as box_table
     from .metrics import Settings
     from .sources import open_source
 
     set_threads(threads)
     opened = open_dataset(data)
+    if boxes or is_box_checkpoint(predictions):
+        given = ctx.get_parameter_source("threshold") is not click.core.ParameterSource.DEFAULT
+        result = score_boxes(
+            predictions, opened, split, score=threshold if given else None, distance=distance, device=device,
+            model=model, padding=padding, kind=kind,
+        )  # fmt: skip
+        click.echo(json.dumps(result, indent=2) if as_json else box_table(result))
+        return
     records, _ = labelled_part(opened, split)
     source = open_source(predictions, records, device=device, padding=padding, model=model, kind=kind)
     settings = Settings(threshold, distance, matching, int(connectivity))
@@ -218,6 +240,7 @@ def embed(
 )
 @padding_option
 @click.option("--probabilities", is_flag=True, help="Write probabilities/NAME.png too (16-bit, 65535 is 1).")
+@click.option("--video", is_flag=True, help="Networks of boxes: an overlay video a sequence, not images.")
 @click.option("--model", help="Refuse a checkpoint of any other model.")
 @device_option
 @threads_option
@@ -230,29 +253,58 @@ def predict(
     threshold: float,
     padding: str,
     probabilities: bool,
+    video: bool,
     model: str | None,
     device: str,
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Find targets in IMAGES: a file, a folder of images, or a data set.
+    """Find targets in IMAGES: a file, a folder of images, a data set, or (networks of boxes) a video.
 
     Writes masks/NAME.png (0 and 255), overlays/NAME.png (prediction orange, truth, where known, cyan) and
     predictions.json (COCO: boxes, RLE and a score an instance). OUT appears when all of it is done.
 
+    Networks of boxes write predictions.json with scores and, in sequences, track ids (constant velocity), and
+    overlays; networks of clips take a folder of images as one sequence, in the order of names.
+
     \b
-    Example:
+    Examples:
       irstkit train predict runs/real/best.pt photos/ --out predictions/
+      irstkit train predict runs/dfar/best.pt flight.mp4 --threshold 0.4 --out tracks/
     """
     need_torch()
+    from .evaluate_boxes import is_box_checkpoint
     from .predict import gather
     from .predict import predict as write
+    from .predict_boxes import in_sequence
     from .predictor import Predictor
+    from .sequence import is_clip_model
+    from .tasks import clip_source
 
     set_threads(threads)
+    if is_box_checkpoint(checkpoint):
+        from .box_predictor import BoxPredictor
+        from .predict_boxes import VIDEOS, predict_boxes, predict_video
+
+        detector = BoxPredictor.load(checkpoint, device=device, model=model)
+        if images.suffix.lower() in VIDEOS and images.is_file():
+            found = predict_video(detector, images, out, score=threshold)
+        else:
+            records, _ = gather(images, split)
+            found = predict_boxes(detector, records, out, score=threshold, source=str(images), video=video)
+        click.echo(
+            json.dumps(found, indent=2)
+            if as_json
+            else f"{found['boxes']} boxes in {found['images']} images, {found['tracks']} tracks: {out}"
+        )
+        return
     records, what = gather(images, split)
     predictor = Predictor.load(checkpoint, device=device, padding=padding, model=model)
-    result = write(predictor, records, out, threshold=threshold, probabilities=probabilities)
+    maps = None
+    if is_clip_model(predictor.network):
+        records = in_sequence(records, str(images))
+        maps = clip_source(predictor, records, "network").map
+    result = write(predictor, records, out, threshold=threshold, probabilities=probabilities, maps=maps)
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:

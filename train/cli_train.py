@@ -75,6 +75,7 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     from ..annotate.console import note
     from .loop import fit as run
     from .material import compose
+    from .models import task_of_model
     from .runs import prepare_folder, read_run
     from .settings import settings_from
 
@@ -95,12 +96,14 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
             chosen[key] = former["data"][name] if chosen[key] is None else chosen[key]
     settings = settings_of(model, given, base)
     fraction = chosen.pop("real_fraction")
-    material = compose(**chosen, fraction=fraction, seed=settings.seed)
+    masks = task_of_model(settings.model) == "mask"
+    material = compose(**chosen, fraction=fraction, seed=settings.seed, masks=masks)
     counts = " + ".join(
         f"{material.about[k]['used']} {k}" for k in ("real", "synthetic") if k in material.about
     )
     note(
-        f"{model} on {counts} images, {len(material.validation)} for validation; {settings.loss}, "
+        f"{model} on {counts} images, {len(material.validation)} for validation; "
+        f"{settings.loss if masks else 'boxes'}, "
         f"{settings.optimiser}, lr {settings.lr:g}, {settings.schedule}, batch {settings.batch} x {settings.accumulate}, "
         f"crop {settings.crop}"
     )
@@ -112,7 +115,9 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     click.echo(f"{report['status']}: step {report['step']} of {report['steps']}, {out}")
     if best and best["metrics"]:
         m = best["metrics"]
-        units = (("IoU", "iou", 100, " %"), ("Pd", "pd", 100, " %"), ("Fa", "fa", 1e6, "e-6"))
+        units = [("IoU", "iou", 100, " %"), ("Pd", "pd", 100, " %"), ("Fa", "fa", 1e6, "e-6")]
+        if "ap50" in m:
+            units[0] = ("AP50", "ap50", 100, " %")
         shown = [
             f"{word} undefined" if m[k] is None else f"{word} {m[k] * s:.2f}{u}" for word, k, s, u in units
         ]

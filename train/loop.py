@@ -7,10 +7,6 @@ A step's batches are a function of (seed, step), the learning rate of (step, ste
 from __future__ import annotations
 
 import math
-import os
-import random
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -18,21 +14,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError, require
-from ..datasets.batches import Batches, Pixels
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint, weights_hash
-from .losses import get_loss, supervised
 from .material import Material
-from .metrics import SegmentationMeter
 from .models import build, count_parameters
-from .predictor import Predictor, choose_device
+from .predictor import choose_device
 from .runs import clear_folder, prepare_folder, versions, write_log, write_run
+from .runtime import (
+    board_writer,
+    cpu_name,
+    deterministic,
+    out_of_memory,
+    random_state,
+    seed_everything,
+    set_random_state,
+    signals,
+)
 from .settings import Settings, learning_rate
+from .tasks import task_of
 
 
 def fit(
@@ -66,7 +69,7 @@ def fit(
         For a folder in use, settings or images that differ on resuming, a loss that is not finite, or a batch
         that does not fit in memory. Nothing is written before all inputs were checked.
     """
-    with _deterministic():
+    with deterministic():
         return _Run(settings, material, Path(out), device, overwrite, resume).train(max_steps, max_minutes)
 
 
@@ -83,14 +86,14 @@ class _Run:
         former = load_checkpoint(out / "last.pt", model=settings.model) if resume else None
         if former is not None:
             self._check_same(former)
-        _seed_everything(settings.seed)
-        self.loss = get_loss(settings.loss)
+        seed_everything(settings.seed)
         self.net: nn.Module = build(settings.model, **settings.options)
         stride = int(getattr(self.net, "stride", 1))
         if settings.crop % stride:
             raise IrstkitError(
                 f"crop is {settings.crop}, expected a multiple of {stride} for {settings.model}"
             )
+        _check_output(self.net, settings)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on settings that are ours to make
             self.fabric = fabric_module.Fabric(
@@ -100,10 +103,8 @@ class _Run:
             )
             self.fabric.launch()
         self.device = self.fabric.device
-        self.batches = Batches(
-            material.train, settings.batch, settings.crop, settings.seed, settings.augment, device=self.device
-        )
-        self.validation = Pixels(material.validation) if material.validation else None
+        self.task = task_of(self.net, settings, material, self.device)
+        self.batches = self.task.batches
         passes = -(-len(self.batches) // settings.accumulate)
         self.epoch_steps = max(1, passes)
         if settings.steps is None and settings.epochs is None:
@@ -136,8 +137,8 @@ class _Run:
         write_run(self.out, self._report("running"))
         reason = None
         with (
-            _writer(self.out, self.step) as board,
-            _signals() as signalled,
+            board_writer(self.out, self.step) as board,
+            signals() as signalled,
             progress(f"training {self.settings.model}", self.steps, unit="steps") as bar,
         ):
             bar.advance(first)
@@ -145,7 +146,9 @@ class _Run:
             while self.step < self.steps and (reason := reason or self._tired()) is None:
                 loss = self._step()
                 self.step += 1
-                bar.advance(1, f"loss {loss:.4f}  best val IoU {self._best_text()}")
+                if self.step % self.epoch_steps == 0 and hasattr(self.net, "end_epoch"):
+                    self.net.end_epoch()  # of a loss with a memory (ATFL)
+                bar.advance(1, f"loss {loss:.4f}  best val {self.task.best_name} {self._best_text()}")
                 if (
                     self.step % (self.epoch_steps * self.settings.validate_every) == 0
                     or self.step == self.steps
@@ -174,7 +177,7 @@ class _Run:
         """The reason of early stopping, once there is one."""
         if self.settings.patience is None or self.stale < self.settings.patience:
             return None
-        return f"no better validation IoU in {self.stale} validations"
+        return f"no better validation {self.task.best_name} in {self.stale} validations"
 
     def _step(self) -> float:
         """One optimiser step; returns its loss."""
@@ -186,10 +189,11 @@ class _Run:
         try:
             for k in range(s.accumulate):
                 before = time.perf_counter()
-                images, masks = self.batches.batch(self.step * s.accumulate + k)
-                images = ((images - s.mean) / s.std).expand(-1, self.channels, -1, -1)
+                images, targets = self.batches.batch(self.step * s.accumulate + k)
+                images = (images - s.mean) / s.std
+                images = images.expand(*images.shape[:-3], self.channels, *images.shape[-2:])
                 waited += time.perf_counter() - before
-                loss = supervised(self.loss, self.model(images), masks) / s.accumulate
+                loss = self.task.loss(self.model, images, targets) / s.accumulate
                 self.fabric.backward(loss)
                 total += loss.item()
             if not math.isfinite(total):
@@ -205,7 +209,7 @@ class _Run:
             self.optimiser.step()
             self.optimiser.zero_grad()
         except (MemoryError, RuntimeError) as error:
-            if (explained := _out_of_memory(error, s, self.step, self.device)) is not None:
+            if (explained := out_of_memory(error, s, self.step, self.device)) is not None:
                 raise explained from error
             raise
         if self.average is not None:
@@ -230,12 +234,10 @@ class _Run:
             "data_share": round(sums["data"] / max(sums["seconds"], 1e-9), 4),
         }
         numbers = self._validate()
-        row.update(
-            {f"val_{k}": numbers[k] for k in ("iou", "niou", "pd", "fa", "precision", "recall") if numbers}
-        )
+        row.update({f"val_{k}": numbers[k] for k in self.task.columns if numbers})
         self.history.append(row)
         self.sums = dict.fromkeys(sums, 0)
-        score = -1.0 if not numbers or numbers["iou"] is None else numbers["iou"]
+        score = -1.0 if not numbers or numbers[self.task.best] is None else numbers[self.task.best]
         # without validation images there is nothing to choose by: the last is the best known
         if not self.best or score > self.best["score"] or not numbers:
             self.best = {"score": score, "step": self.step, "metrics": numbers}
@@ -252,17 +254,10 @@ class _Run:
 
     def _validate(self) -> dict[str, Any]:
         """The metrics on the validation part, at native size, of the averaged weights where there are some."""
-        if self.validation is None:
+        if not self.task.validated:
             return {}
-        s, pixels = self.settings, self.validation
-        meter = SegmentationMeter(threshold=s.threshold, distance=s.distance)
         with _swapped(self.net, self.average):
-            predictor = Predictor(self.net, device=self.device, mean=s.mean, std=s.std)
-            for k in range(len(pixels)):
-                meter.update(
-                    predictor.probability(pixels.image(k)), pixels.mask(k).astype(bool), id=pixels.ids[k]
-                )
-        return meter.compute()
+            return self.task.validate(self.net)
 
     # ------------------------------------------------------------------------------------------ its state
 
@@ -293,7 +288,7 @@ class _Run:
             "optimiser": self.optimiser.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
             "average": self.average,
-            "random": _random_state(),
+            "random": random_state(),
             "history": self.history,
             "best": self.best,
             "stale": self.stale,
@@ -341,7 +336,7 @@ class _Run:
         self.history, self.best = state["history"], state["best"]
         self.stale, self.sums = state["stale"], state["sums"]
         self._saved = self.step
-        _set_random_state(state["random"])
+        set_random_state(state["random"])
 
     def _best_text(self) -> str:
         return f"{self.best['score']:.4f}" if self.best and self.best["score"] >= 0 else "-"
@@ -358,8 +353,8 @@ class _Run:
             "settings": self.settings.as_dict(),
             "data": self.material.about,
             "paths": self.material.paths,
-            "selection": "largest IoU on the validation part"
-            if self.validation
+            "selection": f"largest {self.task.best_name} on the validation part"
+            if self.task.validated
             else "last (no validation part)",
             "best": {"step": self.best["step"], "metrics": self.best["metrics"]} if self.best else None,
             "last": self.history[-1] if self.history else None,
@@ -367,13 +362,32 @@ class _Run:
             "device": str(self.device),
             "device_name": torch.cuda.get_device_name(self.device)
             if self.device.type == "cuda"
-            else _cpu_name(),
+            else cpu_name(),
             "threads": torch.get_num_threads(),
             "versions": versions(),
         }
 
 
 # -------------------------------------------------------------------------------------------------- helpers
+
+
+@torch.inference_mode()
+def _check_output(net: nn.Module, s: Settings) -> None:
+    """Refuse a network that gives anything but logit maps, before anything is written."""
+    channels = int(getattr(net, "in_channels", 1))
+    net.eval()
+    try:
+        output = net(torch.zeros(1, channels, s.crop, s.crop))
+    except (ValueError, TypeError) as error:
+        raise IrstkitError(f"{s.model} does not take {s.crop}x{s.crop} images: {error}") from error
+    finally:
+        net.train()
+    for one in [output] if isinstance(output, Tensor) else output:
+        if not isinstance(one, Tensor) or one.dim() != 4 or one.shape[:2] != (1, 1):
+            raise IrstkitError(
+                f"{s.model} gives no mask: its output is not (B, 1, H, W) logits",
+                hint="fit trains segmentation networks",
+            )
 
 
 def _optimiser(s: Settings, net: nn.Module) -> torch.optim.Optimizer:
@@ -408,107 +422,3 @@ def _swapped(net: nn.Module, state: dict[str, Tensor] | None) -> Iterator[None]:
         yield
     finally:
         net.load_state_dict(own)
-
-
-def _seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - for networks of others that draw from it
-    torch.manual_seed(seed)
-
-
-def _random_state() -> dict[str, Any]:
-    """Every generator's state in plain types and tensors."""
-    state: Any = np.random.get_state()  # noqa: NPY002
-    name, keys, position, has_gauss, gauss = state
-    return {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def _set_random_state(state: dict[str, Any]) -> None:
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """Deterministic algorithms where PyTorch has them."""
-    before, warned = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    deterministic: Any = torch.utils.deterministic
-    filled = deterministic.fill_uninitialized_memory
-    deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
-            yield
-    finally:
-        deterministic.fill_uninitialized_memory = filled
-        torch.use_deterministic_algorithms(before, warn_only=warned)
-
-
-@contextmanager
-def _signals() -> Iterator[list[str]]:
-    """A list that gets the name of SIGTERM or SIGINT when it comes; a second SIGINT interrupts at once."""
-    received: list[str] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def on(number: int, frame: Any) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(signal.Signals(number).name)
-
-    former = {number: signal.signal(number, on) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _writer(out: Path, step: int) -> Iterator[Any]:
-    """TensorBoard events under ``out/tensorboard``; on resuming, what came after ``step`` is purged."""
-    module = require("torch.utils.tensorboard", "train")
-    board = module.SummaryWriter(str(out / "tensorboard"), purge_step=step + 1 if step else None)
-    try:
-        yield board
-    finally:
-        board.close()
-
-
-def _out_of_memory(error: Exception, s: Settings, step: int, device: torch.device) -> IrstkitError | None:
-    """The error to show when a step did not fit in memory: the size that failed and what to try."""
-    text = str(error).lower()
-    if isinstance(error, RuntimeError) and "out of memory" not in text and "allocate memory" not in text:
-        return None
-    return IrstkitError(
-        f"out of memory on {device} at step {step + 1}: "
-        f"batch {s.batch} of {s.crop}x{s.crop} crops in {s.precision}",
-        hint=f"try --batch {max(1, s.batch // 2)} --accumulate {s.accumulate * 2}, a smaller --crop"
-        + ("" if s.precision != "32-true" else ", or --precision bf16-mixed"),
-    )
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):
-        import platform
-
-        return platform.processor() or platform.machine()

@@ -38,6 +38,7 @@ def compose(
     fraction: float | str | None = None,
     total: int | None = None,
     seed: int = 0,
+    masks: bool = True,
 ) -> Material:
     """Open the data sets, set the validation part aside and mix the rest.
 
@@ -49,6 +50,8 @@ def compose(
     ----------
     fraction
         Share of real images among ``total``, 0 to 1, or ``"real"``: all real images and no synthetic one.
+    masks
+        Every image needs a mask; False: boxes will do (networks of boxes).
 
     Raises
     ------
@@ -80,10 +83,14 @@ def compose(
             pools[source], validation = train_val(data, split, fraction=VALIDATION, seed=0)
         else:
             pools[source] = data.part(split)
-        bare = [r for r in (*pools[source], *(validation if source == judge else ())) if r.mask is None]
+        bare = [
+            r
+            for r in (*pools[source], *(validation if source == judge else ()))
+            if r.mask is None and (masks or r.boxes is None)
+        ]
         if bare:
             raise IrstkitError(
-                f"{len(bare)} images of the split {split!r} have no mask, the first is {bare[0].id!r}",
+                f"{len(bare)} images of the split {split!r} have no mask{'' if masks else ' and no boxes'}, the first is {bare[0].id!r}",
                 path=data.root,
             )
     if fraction is None:

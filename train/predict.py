@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ def predict(
     *,
     threshold: float = 0.5,
     probabilities: bool = False,
+    maps: Callable[[Record], NDArray] | None = None,
 ) -> dict[str, Any]:
     """Write ``masks/``, ``overlays/`` and ``predictions.json`` (COCO) to the new folder ``out``.
 
@@ -81,6 +82,8 @@ def predict(
         A pixel is positive when its probability is greater.
     probabilities
         Write ``probabilities/NAME.png`` too, 16-bit, 65535 for 1.
+    maps
+        What gives a record's probabilities in place of ``predictor`` (networks of clips).
 
     Raises
     ------
@@ -103,7 +106,7 @@ def predict(
     with _new_folder(Path(out)) as folder:
         for record in track(records, "predicting"):
             image = record.read_image()
-            probability = predictor.probability(image)
+            probability = predictor.probability(image) if maps is None else maps(record)
             mask = probability > threshold
             image_id = add_image(coco, record.id + record.image.suffix, image.shape, source=record.source)
             for instance in mask_to_instances(mask):

@@ -28,6 +28,8 @@ COLUMNS = (
     "val_fa",
     "val_precision",
     "val_recall",
+    "val_ap50",
+    "val_f1",
 )
 
 

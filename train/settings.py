@@ -42,6 +42,9 @@ class Settings:
         Images a network pass, and passes an optimiser step.
     crop, augment
         Side of the training crops in pixels; random crops, flips and transposition, or none of it.
+    scale, mosaic
+        Networks of boxes only: range of the crops' random magnification, and the share of samples that are
+        four crops side by side.
     clip
         Largest gradient norm, or None.
     ema
@@ -76,6 +79,8 @@ class Settings:
     accumulate: int = 1
     crop: int = 256
     augment: bool = True
+    scale: tuple[float, ...] = (1.0, 1.0)
+    mosaic: float = 0.0
     clip: float | None = None
     ema: float | None = None
     patience: int | None = None
@@ -91,6 +96,7 @@ class Settings:
         """Plain types, for JSON and checkpoints."""
         plain = asdict(self)
         plain["milestones"] = list(self.milestones)
+        plain["scale"] = list(self.scale)
         plain["options"] = dict(self.options)
         return plain
 
@@ -153,6 +159,8 @@ def _check(s: Settings, source: str | Path | None) -> None:
     need(s.clip is None or s.clip > 0, "clip", "a number above 0")
     need(s.ema is None or 0 < s.ema < 1, "ema", "between 0 and 1")
     need(all(0 < m < 1 for m in s.milestones), "milestones", "fractions between 0 and 1")
+    need(len(s.scale) == 2 and 0 < s.scale[0] <= s.scale[-1], "scale", "two rising numbers above 0")
+    need(0 <= s.mosaic <= 1, "mosaic", "a share from 0 to 1")
     need(0 <= s.threshold <= 1, "threshold", "a probability")
     need(s.distance > 0, "distance", "a number of pixels above 0")
 

@@ -17,6 +17,7 @@ from ..annotate.errors import IrstkitError
 from ..annotate.files import IMAGE_SUFFIXES, read_image, read_json
 from ..datasets.records import Record
 from .predictor import Predictor
+from .sequence import is_clip_model
 
 MARKS = ("", "_pred", "-pred", "_prediction", "_mask", "-mask")
 """What programs put behind an image's name (``Misc_1_Pred.png``), in any case."""
@@ -233,7 +234,12 @@ def open_source(
     if path.suffix.lower() == ".json":
         return CocoSource(path, records)
     name = path.name if path.is_dir() else f"{path.parent.name}/{path.name}".lstrip("/")
-    return NetworkSource(Predictor.load(path, device=device, padding=padding, model=model), name)
+    predictor = Predictor.load(path, device=device, padding=padding, model=model)
+    if is_clip_model(predictor.network):
+        from .tasks import clip_source
+
+        return clip_source(predictor, records, name)
+    return NetworkSource(predictor, name)
 
 
 def _match(folder: Path, records: Sequence[Record]) -> dict[str, Path]:

@@ -10,12 +10,13 @@ from typing import Any
 from ..coco import CATEGORY
 from ..console import track
 from ..errors import IrstkitError
-from ..files import atomic_path, decode_image, inside, refuse_existing
+from ..files import atomic_path, inside, refuse_existing
 from ..findings import Findings
 from ..labels import Format, Label, LabelledImage, LabelSet, ReadOptions, WriteOptions
 from ..polygons import instance_polygons
 from ..rle import encode_instance
 from .coco_check import inspect_coco, read_content
+from .image_folder import examine_image
 
 
 def read(path: Path, options: ReadOptions) -> LabelSet:
@@ -173,12 +174,8 @@ def check_image_files(
         if path is None:
             findings.note("image-missing", f"no file {image.name!r} in {roots[0]}", "images")
             continue
-        try:
-            shape = decode_image(path).gray.shape
-        except IrstkitError as error:
-            findings.note("image-damaged", error.message, path=path)
-            continue
-        if image.size is not None and shape != image.size:
+        shape = examine_image(path, findings)
+        if shape is not None and image.size is not None and shape != image.size:
             height, width = image.size
             message = f"the file is {shape[1]}x{shape[0]}, the labels say {width}x{height}"
             findings.note("image-size", message, path=path)

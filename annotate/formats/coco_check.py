@@ -5,19 +5,18 @@ Reading and checking are the same code, so that nothing which the check finds ca
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ..errors import IrstkitError
-from ..files import read_bytes
 from ..findings import Findings
 from ..labels import Label, LabelledImage
 from ..masks import Instance
 from ..polygons import polygons_to_instance
 from ..rle import rle_to_instance
+from .coco_load import is_number, is_rectangle, is_whole, kind_of, leaves_root, load_coco
 
 IMAGE_KEYS = ("file_name", "width", "height")
 ANNOTATION_KEYS = ("image_id", "category_id", "bbox", "area", "segmentation", "iscrowd")
@@ -34,63 +33,12 @@ class CocoContent:
     findings: Findings = field(default_factory=Findings)
 
 
-def load_coco(path: str | Path) -> tuple[dict[str, Any] | None, Findings]:
-    """The JSON object of a COCO file and what is wrong with it as JSON; None when nothing can be used."""
-    findings = Findings(path)
-    data = read_bytes(path)
-    repeated: list[str] = []
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        out = dict(items)
-        if len(out) < len(items):
-            keys = [k for k, _ in items]
-            repeated.extend(sorted({k for k in keys if keys.count(k) > 1}))
-        return out
-
-    try:
-        document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=pairs)
-    except UnicodeDecodeError as error:
-        findings.note("encoding", f"not UTF-8 text (byte {error.start})")
-        return None, findings
-    except json.JSONDecodeError as error:
-        findings.note(
-            "not-json", f"not valid JSON: {error.msg}", f"line {error.lineno}, column {error.colno}"
-        )
-        return None, findings
-    except RecursionError:
-        findings.note("not-json", "not valid JSON: nested too deeply")
-        return None, findings
-    except ValueError:
-        findings.note("not-json", "not valid JSON: a number of thousands of digits")
-        return None, findings
-    for key in repeated:
-        findings.note("duplicate-key", f"the key {key[:60]!r} stands twice in one object")
-    if not isinstance(document, dict):
-        hint = " (a list of detections? those are COCO results)" if isinstance(document, list) else ""
-        findings.note("wrong-type", f"expected an object, found {_kind(document)}{hint}", "$")
-        return None, findings
-    return document, findings
-
-
 def inspect_coco(path: str | Path) -> CocoContent:
     """Read and check a COCO file (not its image files)."""
     document, findings = load_coco(path)
     if document is None:
         return CocoContent(findings=findings)
     return _Inspector(document, findings).content
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true/false", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def _whole(value: Any) -> bool:
-    return type(value) is int and abs(value) < 2**53
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float)
 
 
 class _Inspector:
@@ -129,7 +77,7 @@ class _Inspector:
         self.findings.note(kind, message, where)
 
     def wrong(self, where: str, expected: str, value: Any) -> None:
-        self.note("wrong-type", f"expected {expected}, found {_kind(value)} {str(value)[:40]!r}", where)
+        self.note("wrong-type", f"expected {expected}, found {kind_of(value)} {str(value)[:40]!r}", where)
 
     def items(self, document: dict[str, Any], key: str) -> list[Any]:
         if key not in document:
@@ -144,7 +92,7 @@ class _Inspector:
         if "id" not in entry:
             self.note("missing-key", f"the {what} has no id", f"{where}.id")
             return None
-        if not _whole(entry["id"]):
+        if not is_whole(entry["id"]):
             self.wrong(f"{where}.id", "a whole number", entry["id"])
             return None
         return entry["id"]
@@ -209,7 +157,7 @@ class _Inspector:
             value: Any = entry.get(side)
             if side not in entry:
                 self.note("missing-key", f"the image has no {side}", f"{where}.{side}")
-            elif not _whole(value):
+            elif not is_whole(value):
                 self.wrong(f"{where}.{side}", "a whole number", value)
             elif not 0 < value <= 10_000_000:
                 self.note("image-bad-size", f"the {side} is {value}", f"{where}.{side}")
@@ -276,7 +224,7 @@ class _Inspector:
             self.note("missing-key", f"the annotation has no {key}", f"{where}.{key}")
             return None
         value = entry[key]
-        if not _whole(value):
+        if not is_whole(value):
             self.wrong(f"{where}.{key}", "a whole number", value)
             return None
         if value not in known:
@@ -293,7 +241,7 @@ class _Inspector:
 
     def numbers(self, values: list[Any], where: str) -> bool:
         for index, value in enumerate(values):
-            if not _number(value):
+            if not is_number(value):
                 self.wrong(f"{where}[{index}]", "a number", value)
                 return False
             if not math.isfinite(value) or abs(value) > LIMIT:
@@ -352,12 +300,12 @@ class _Inspector:
             if value in ([], [[]]):
                 self.note("segmentation-empty", f"an empty segmentation: {value}", where)
                 return None
-            if entry.get("segmentation_source") == "box" and box is not None and _is_rectangle(value, box):
+            if entry.get("segmentation_source") == "box" and box is not None and is_rectangle(value, box):
                 return None  # made of the box: no pixels are known
             pixels = self.polygons(value, where, image)
             slack = 1.0
         else:
-            self.note("segmentation-type", f"neither RLE nor polygons: {_kind(value)}", where)
+            self.note("segmentation-type", f"neither RLE nor polygons: {kind_of(value)}", where)
             return None
         if pixels is None or box is None:
             return None
@@ -391,7 +339,7 @@ class _Inspector:
             here = f"{where}[{index}]"
             if not isinstance(polygon, list):
                 self.note(
-                    "segmentation-type", f"a polygon is a list of numbers, found {_kind(polygon)}", here
+                    "segmentation-type", f"a polygon is a list of numbers, found {kind_of(polygon)}", here
                 )
                 return None
             if len(polygon) % 2:
@@ -427,7 +375,7 @@ class _Inspector:
             self.note("area-missing", "the annotation has no area", where)
             return
         value = entry["area"]
-        if not _number(value):
+        if not is_number(value):
             self.wrong(where, "a number", value)
             return
         if not math.isfinite(value):
@@ -447,27 +395,6 @@ class _Inspector:
             full = (box[2] - box[0]) * (box[3] - box[1])
             if value > full * (1 + 1e-6) + 1e-6:
                 self.note("area-against-mask", f"the area is {value}, the box has {full:g}", where)
-
-
-def _is_rectangle(value: list[Any], box: tuple[float, float, float, float]) -> bool:
-    """Whether a segmentation is the box's rectangle, as written for boxes without pixels."""
-    x1, y1, x2, y2 = box
-    corners = [x1, y1, x2, y1, x2, y2, x1, y2]
-    if (
-        len(value) != 1
-        or not isinstance(value[0], list)
-        or len(value[0]) != 8
-        or not all(map(_number, value[0]))
-    ):
-        return False
-    return all(abs(a - b) <= 1e-6 for a, b in zip(value[0], corners, strict=True))
-
-
-def leaves_root(name: str) -> bool:
-    """Whether a file name is absolute or climbs out of its folder (with either kind of slash)."""
-    flat = name.replace("\\", "/")
-    drive = len(flat) > 1 and flat[1] == ":" and flat[0].isalpha()
-    return drive or "\0" in flat or PurePosixPath(flat).is_absolute() or ".." in PurePosixPath(flat).parts
 
 
 def read_content(path: str | Path) -> CocoContent:

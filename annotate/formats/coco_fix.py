@@ -11,7 +11,7 @@ from ..errors import IrstkitError
 from ..files import inside, read_header, write_json
 from ..labels import ReadOptions
 from ..rle import rle_to_instance
-from .coco_check import load_coco
+from .coco_load import load_coco
 from .numbers import number
 
 Repairs = list[str]

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import IrstkitError
-from ..files import IMAGE_SUFFIXES, list_images, natural_key, read_header
+from ..files import IMAGE_SUFFIXES, decode_image, list_images, natural_key, read_header
+from ..findings import Findings
 from ..labels import ReadOptions
 
 
@@ -105,9 +106,26 @@ class Images:
         header = read_header(self.path(found))
         return self.name(found), (header.height, header.width)
 
+    def examine(self, key: str, findings: Findings) -> tuple[int, int] | None:
+        """(height, width) of an image after decoding all of it; findings when it is damaged or in colour."""
+        return examine_image(self.path(key), findings)
+
     def without(self, seen: set[str]) -> list[Path]:
         """The images that no label was found for."""
         return [self.path(k) for k in sorted(set(self.keys) - seen, key=natural_key)]
+
+
+def examine_image(path: Path, findings: Findings) -> tuple[int, int] | None:
+    """(height, width) of an image file after decoding all of it; findings when it is damaged or in colour."""
+    try:
+        decoded = decode_image(path)
+    except IrstkitError as error:
+        findings.note("image-damaged", error.message, path=path)
+        return None
+    if not decoded.gray_equal:
+        findings.note("image-colour", f"{decoded.channels} channels that differ", path=path)
+    height, width = decoded.gray.shape
+    return height, width
 
 
 def stem_of(name: str) -> str:

@@ -86,6 +86,9 @@ def parse_list(path: str | Path, *, size: tuple[int, int] | None = None) -> List
     last: dict[str, int] = {}
     for count, line in enumerate(read_lines(path), start=1):
         where = f"line {count}"
+        if not line.strip():
+            findings.note("empty-line", "an empty line", where)
+            continue
         match = _PATH.fullmatch(line.strip())
         if match is None:
             findings.note(
@@ -191,6 +194,9 @@ def parse_irdst_names(path: str | Path) -> tuple[list[NameEntry], Findings]:
     seen: dict[str, int] = {}
     for count, line in enumerate(read_lines(path), start=1):
         text = line.strip()
+        if not text:
+            findings.note("empty-line", "an empty line", f"line {count}")
+            continue
         match = _IRDST.fullmatch(text)
         if match is None or ".." in text:
             findings.note("bad-line", f"not a name such as /41/1(297): {text[:60]!r}", f"line {count}")
@@ -251,7 +257,7 @@ def parse_centres(path: str | Path, *, columns: str = "auto") -> CentrePoints:
         where = f"line {count}"
         fields = re.split(r"[\s,;]+", line.strip())
         if fields == [""]:
-            findings.note("bad-line", "an empty line", where)
+            findings.note("empty-line", "an empty line", where)
             continue
         lead = {"frame,x,y": 1, "x,y": 0, "frame,id,x,y": 2, "auto": len(fields) % 2}[columns]
         values = [number(f) for f in fields[lead:]]

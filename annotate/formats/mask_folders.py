@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from ..decode import read_palette_index
 from ..errors import IrstkitError
 from ..files import (
     atomic_folder,
+    decode_image,
     encode_png,
     read_header,
     read_image,
@@ -243,17 +244,10 @@ def check_masks(path: Path, options: ReadOptions) -> Findings:
             findings.note("label-without-image", f"no image in {images.folder}", path=file)
             continue
         seen.add(key)
-        image = images.path(key)
-        try:
-            header = read_header(image)
-        except IrstkitError as error:
-            findings.note("image-damaged", error.message, path=image)
-            continue
-        if (header.height, header.width) != values.shape:
+        shape = images.examine(key, findings)
+        if shape is not None and shape != values.shape:
             size = f"{values.shape[1]}x{values.shape[0]}"
-            findings.note(
-                "mask-size", f"the mask is {size}, its image {header.width}x{header.height}", path=file
-            )
+            findings.note("mask-size", f"the mask is {size}, its image {shape[1]}x{shape[0]}", path=file)
     if images is not None:
         for image in images.without(seen):
             findings.note("image-without-label", "no mask", path=image)
@@ -281,18 +275,38 @@ def check_instances(path: Path, options: ReadOptions) -> Findings:
     return findings
 
 
-def _is_masks(path: Path) -> bool:
-    """A folder of images whose first ones have few values besides black and white."""
+def _looks_like(path: Path) -> str | None:
+    """``masks`` or ``instances``, from up to 20 files spread over a folder; None when they are pictures.
+
+    Binary masks are mostly 0 and 255, or 0 and 1; label images hold other small values, 16 bits or a palette.
+    """
     if not path.is_dir():
-        return False
+        return None
     try:
         files = list_masks(path)
-        if PurePosixPath(path.name).name.lower().startswith("mask"):
-            return True
-        values = read_mask_values(files[0])
     except IrstkitError:
-        return False
-    return bool(np.isin(values, (0, 255)).mean() > 0.98)
+        return None
+    found = None
+    for file in files[:: max(1, len(files) // 20)]:
+        try:
+            decoded = decode_image(file)
+            if not decoded.gray_equal:
+                if read_palette_index(file) is not None:
+                    return "instances"
+                continue
+        except IrstkitError:
+            continue
+        values = decoded.gray
+        filled = values[values > 0]
+        if len(filled) > values.size // 2:
+            return None  # a picture
+        if len(filled) == 0 or int(filled.max()) == 1 or (filled == np.iinfo(values.dtype).max).mean() > 0.5:
+            found = found or "masks"
+        elif int(filled.max()) < 128 or values.dtype == np.uint16:
+            return "instances"
+        else:
+            found = found or "masks"  # soft edges
+    return found
 
 
 MASKS = Format(
@@ -301,7 +315,7 @@ MASKS = Format(
     read_masks,
     write_masks,
     check_masks,
-    _is_masks,
+    lambda path: _looks_like(path) == "masks",
     True,
 )
 INSTANCES = Format(
@@ -310,5 +324,6 @@ INSTANCES = Format(
     read_instances,
     write_instances,
     check_instances,
-    folder=True,
+    lambda path: _looks_like(path) == "instances",
+    True,
 )

@@ -144,7 +144,8 @@ def read_video(path: str | Path) -> Iterator[NDArray[np.uint8]]:
                     yield np.ascontiguousarray(blue, dtype=np.uint8)
                 else:
                     yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
-            if count == 0 or count < declared:
+            exact = Path(path).suffix.lower() in (".mp4", ".mov")  # others estimate it from the duration
+            if count == 0 or (exact and count < declared):
                 raise IrstkitError(f"truncated or damaged video: {count} of {declared} frames", path=path)
         finally:
             capture.release()

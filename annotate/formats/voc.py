@@ -90,7 +90,7 @@ def check(path: Path, options: ReadOptions, *, style: str) -> Findings:
                 findings.note("label-without-image", f"no image in {images.folder}", path=file)
             else:
                 seen.add(key)
-                _, size = images.name_and_size(key_of(file, path), file)
+                size = images.examine(key, findings)
                 if voc.size is not None and size is not None and voc.size != size:
                     message = (
                         f"the labels are for {voc.size[1]}x{voc.size[0]}, the file is {size[1]}x{size[0]}"

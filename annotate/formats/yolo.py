@@ -107,8 +107,9 @@ def check(path: Path, options: ReadOptions) -> Findings:
             key = images.find(key_of(file, path))
             if key is None:
                 findings.note("label-without-image", f"no image in {images.folder}", path=file)
-            else:
+            elif key not in seen:
                 seen.add(key)
+                images.examine(key, findings)
     if images is not None:
         for image in images.without(seen):
             findings.note("image-without-label", "no label file", path=image)

@@ -51,8 +51,7 @@ def parse_yolo(path: str | Path) -> YoloFile:
         fields = line.split()
         where = f"line {count}"
         if not fields:
-            if line or count > 1:
-                findings.note("bad-line", "an empty line", where)
+            findings.note("empty-line", "an empty line", where)
             continue
         if len(fields) != 5:
             findings.note("bad-line", f"expected 5 fields (class cx cy w h), found {len(fields)}", where)

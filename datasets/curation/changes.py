@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from . import fields, store
+from .pixels import round_half_up
+from .sources import to_instance
+
+NONE_ASIDE: Mapping[Any, dict[str, Any]] = MappingProxyType({})
 
 SAME = 1e-3
 """Boxes that differ by less than this many pixels are the same: the App computes in fractions of the image."""
@@ -17,6 +24,7 @@ class LabelState:
 
     ``moved`` and ``resized`` are about the box, ``painted`` about the mask; ``attributes`` holds the ones that
     differ, with their values now (None: removed); ``tags`` is None where they do not.
+    ``regrow``: its mask was set aside and its box is of another size now.
     """
 
     stored: dict[str, Any]
@@ -27,6 +35,7 @@ class LabelState:
     painted: bool = False
     attributes: dict[str, Any] = field(default_factory=dict)
     tags: list[str] | None = None
+    regrow: bool = False
 
     @property
     def touched(self) -> bool:
@@ -58,7 +67,7 @@ def pixel_box(box: list[float], size: tuple[int, int]) -> tuple[float, float, fl
 
 
 def label_states(
-    base: dict[str, Any], sample: dict[str, Any]
+    base: dict[str, Any], sample: dict[str, Any], aside: Mapping[Any, dict[str, Any]] = NONE_ASIDE
 ) -> tuple[list[LabelState], list[dict[str, Any]]]:
     """(the labels there are, in their order; the baseline's labels that were deleted)."""
     size = size_of(sample)
@@ -66,13 +75,46 @@ def label_states(
     out = []
     for stored in detections(sample):
         before = left.pop(str(stored["_id"]), None)
-        out.append(_state(stored, before, size))
+        whole, regrow = restore(stored, before, aside.get(stored["_id"]), size)
+        out.append(_state(whole, before, size))
+        out[-1].regrow = regrow
     return out, list(left.values())
 
 
-def edited(base: dict[str, Any], sample: dict[str, Any]) -> bool:
+def restore(
+    stored: dict[str, Any], base: dict[str, Any] | None, kept: Mapping[str, Any] | None, size: tuple[int, int]
+) -> tuple[dict[str, Any], bool]:
+    """A label whose mask was set aside (or taken off in the App) with its mask, by whole pixels where its box is now.
+
+    The App cannot move a box that has a mask. The mask is that of ``kept`` (``box``, ``mask`` as stored), else the
+    pushed one.
+
+    Returns
+    -------
+    The label as stored, and whether its box is of another size, so that the mask has to be grown anew.
+    """
+    if stored.get("mask") is not None:
+        return stored, False
+    if kept is None and base is not None and base["mask"] is not None:
+        instance = to_instance(json.loads(base["json"])["segmentation"], size)
+        kept = None if instance is None else {"box": base["box"], "mask": store.pack(instance.mask)}
+    if kept is None:
+        return stored, False
+    now, then = pixel_box(stored["bounding_box"], size), pixel_box(kept["box"], size)
+    steps = [a - b for a, b in zip(now, then, strict=True)]
+    if max(abs(steps[2] - steps[0]), abs(steps[3] - steps[1])) >= 0.5:
+        return stored, True
+    dx, dy = round_half_up(steps[0]), round_half_up(steps[1])
+    x, y, w, h = kept["box"]
+    box = list(kept["box"]) if (dx, dy) == (0, 0) else [x + dx / size[1], y + dy / size[0], w, h]
+    return {**stored, "bounding_box": box, "mask": kept["mask"]}, False
+
+
+def edited(
+    base: dict[str, Any], sample: dict[str, Any], aside: Mapping[Any, dict[str, Any]] = NONE_ASIDE
+) -> bool:
     """Whether any label of the sample was added, changed or deleted."""
-    states, deleted = label_states(base, sample)
+    states, deleted = label_states(base, sample, aside)
     return bool(deleted) or any(state.touched for state in states)
 
 
@@ -93,7 +135,7 @@ def _state(stored: dict[str, Any], base: dict[str, Any] | None, size: tuple[int,
         else:
             state.box = old
     mask = stored.get("mask")
-    if store.hash_bytes(mask) != base["bytes"]:
+    if mask is not None and store.hash_bytes(mask) != base["bytes"]:
         state.painted = store.hash_mask(store.unpack(mask)) != base["mask"]
     now, then = _attributes(stored), base["attrs"]
     for name in now.keys() | then.keys():

@@ -239,23 +239,51 @@ def rectangle(box: tuple[int, int, int, int]) -> Instance:
 
 
 def snap(dataset: Any, labels: Sequence[str]) -> Edit:
-    """Masks and boxes to whole pixels; a label that is on them already stays as it is."""
+    """Masks and boxes to whole pixels; a label that is on them already stays as it is.
+
+    A mask that was set aside comes back where the box is now; in a box of another size it is grown anew.
+    """
     edit = Edit("snap to pixels")
+    aside = store.masks_aside(dataset)
     for sample, found in find_samples(dataset, labels):
         frame = Frame(sample)
+        base = store.baseline(dataset).find_one({"_id": f"{sample['set_name']}/{sample['record_id']}"}) or {}
+        pushed = {row["id"]: row for row in base.get("labels", [])}
         for label in found:
-            instance = frame.instance(label)
-            if label.get("mask") is not None and instance is None:
+            whole, regrow = changes.restore(
+                label, pushed.get(str(label["_id"])), aside.get(label["_id"]), frame.size
+            )
+            box = changes.pixel_box(whole["bounding_box"], frame.size)
+            instance = (
+                pixels.grow(frame.image, box, others=frame.others(label)) if regrow else frame.instance(whole)
+            )
+            if (regrow or whole.get("mask") is not None) and instance is None:
                 edit.skipped += 1
                 continue
-            box = changes.pixel_box(label["bounding_box"], frame.size)
             shape = instance or rectangle(pixels.snap_box(box, frame.size))
             near = max(abs(a - b) for a, b in zip(shape.box, box, strict=True)) < changes.SAME
             mask = store.unpack(label.get("mask"))
-            if near and (mask is None or store.hash_mask(mask) == store.hash_mask(shape.mask)):
+            same = store.hash_mask(mask) == (None if instance is None else store.hash_mask(shape.mask))
+            if near and same:
                 continue
             edit.replace(sample, label, frame.with_mask(label, shape, keep_mask=instance is not None))
             edit.done += 1
+    return commit(dataset, edit)
+
+
+def free(dataset: Any, labels: Sequence[str]) -> Edit:
+    """Set masks aside, so that the App lets their boxes be moved and resized; ``snap`` and pull bring them back."""
+    edit = Edit("move box")
+    kept = []
+    for sample, found in find_samples(dataset, labels):
+        for label in found:
+            if label.get("mask") is None:
+                continue
+            kept.append({"_id": label["_id"], "mask": label["mask"], "box": label["bounding_box"]})
+            edit.replace(sample, label, {k: v for k, v in label.items() if k != "mask"})
+            edit.done += 1
+    with store.database_errors(edit.name):
+        store.put_all(store.aside(dataset), kept)
     return commit(dataset, edit)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ...annotate.console import track
 from ...annotate.errors import IrstkitError
 from ...annotate.files import GrayImage, read_image
 from ...annotate.masks import Instance
-from ...annotate.scr import measure_contrast
+from ...annotate.scr import DEFAULT_RING, measure_contrast
 from . import changes, store
 from .changes import LabelState
 from .documents import Assembly
@@ -132,8 +132,9 @@ def _pull_source(dataset: Any, source: dict[str, Any]) -> Pulled:
     bases = list(store.baseline(dataset).find({"set": source["name"]}, {"thumb": 0}).sort("order", 1))
     result = Pulled(source, {}, [])
     assembly = Assembly(json.loads(source["head"]), source["document"] is not None)
+    aside = store.masks_aside(dataset)
     for base in track(bases, f"pulling {source['name']}"):
-        image = pull_image(base, found.get(base["_id"]), box_only=source["box_only"])
+        image = pull_image(base, found.get(base["_id"]), box_only=source["box_only"], aside=aside)
         assembly_labels = assembly.add(image.entry, image.labels)
         image.labels = [(p, a) for (p, _), a in zip(image.labels, assembly_labels, strict=True)]
         result.images += 1
@@ -148,13 +149,19 @@ def _pull_source(dataset: Any, source: dict[str, Any]) -> Pulled:
     return result
 
 
-def pull_image(base: dict[str, Any], sample: dict[str, Any] | None, *, box_only: bool) -> Image:
+def pull_image(
+    base: dict[str, Any],
+    sample: dict[str, Any] | None,
+    *,
+    box_only: bool,
+    aside: Mapping[Any, dict[str, Any]] = changes.NONE_ASIDE,
+) -> Image:
     """The labels of one image as annotations."""
     entry = json.loads(base["image"])
     as_pushed = [(label["pos"], json.loads(label["json"])) for label in base["labels"]]
     if sample is None:
         return Image(base, None, entry, as_pushed)
-    states, deleted = changes.label_states(base, sample)
+    states, deleted = changes.label_states(base, sample, aside)
     image = Image(base, sample, entry, [])
     name = base["_id"]
     if not deleted and not any(state.touched for state in states):
@@ -218,7 +225,7 @@ def _write(
     done: list[Change] = []
     instance: Instance | None = None
     box = state.box
-    has_mask = state.stored.get("mask") is not None
+    has_mask = state.stored.get("mask") is not None or state.regrow
     told: str | None = None
     kind = ""
     if state.base is None:
@@ -233,7 +240,7 @@ def _write(
         image.changes.append(Change("deleted", name, label, was, None, "drawn outside the image: left out"))
         return None, None, box
     drawn = False
-    if kind in ("added", "painted") and has_mask:
+    if kind in ("added", "painted") and has_mask and not state.regrow:
         instance = shapes.instance(state)
         if instance is None and kind == "painted":
             image.changes.append(
@@ -340,10 +347,9 @@ def _remeasure(image: Image, shapes: _Shapes) -> None:
         instances.append(found)
     for k in stale:
         annotation = image.labels[k][1]
-        ring = annotation["attributes"].get("scr_ring")
-        row = measure_contrast(shapes.image, instances, **({"ring": ring} if isinstance(ring, int) else {}))[
-            k
-        ]
+        asked = annotation["attributes"].get("scr_ring")
+        ring = asked if isinstance(asked, int) else DEFAULT_RING
+        row = measure_contrast(shapes.image, instances, ring=ring)[k]
         achieved = None if row.scr is None else round(abs(row.scr), 6)
         annotation["attributes"] = {
             **annotation["attributes"],

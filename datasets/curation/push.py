@@ -225,7 +225,10 @@ def _unedited(
     bases = {d["_id"]: d for d in store.baseline(dataset).find({"_id": {"$in": keys}})}
     ids = [present[key] for key in keys if key in present]
     found = {s["_id"]: s for s in store.samples(dataset).find({"_id": {"$in": ids}})}
-    edited = {key for key in keys if key in present and changes.edited(bases[key], found[present[key]])}
+    aside = store.masks_aside(dataset)
+    edited = {
+        key for key in keys if key in present and changes.edited(bases[key], found[present[key]], aside)
+    }
     return set(keys) - edited, edited
 
 

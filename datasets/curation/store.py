@@ -1,7 +1,7 @@
 """What is remembered beside a pushed data set: what every image and label was when it was pushed, and edits.
 
-Two collections in FiftyOne's own database, so that they live and die with it: ``irstkit.baseline.<id>`` (a
-document an image) and ``irstkit.log.<id>`` (a document an edit of our operators, with its inverse).
+Three collections in FiftyOne's own database, so that they live and die with it: ``irstkit.baseline.<id>`` (a
+document an image) and ``irstkit.log.<id>`` (a document an edit of our operators, with its inverse), ``irstkit.aside.<id>`` (a mask a document).
 """
 
 from __future__ import annotations
@@ -64,6 +64,16 @@ def baseline(dataset: Any) -> Any:
 def edit_log(dataset: Any) -> Any:
     """The collection of our operators' edits, in order."""
     return database()[f"irstkit.log.{key_of(dataset)}"]
+
+
+def aside(dataset: Any) -> Any:
+    """The collection of masks set aside so that boxes can be moved: ``_id`` is the label's."""
+    return database()[f"irstkit.aside.{key_of(dataset)}"]
+
+
+def masks_aside(dataset: Any) -> dict[Any, dict[str, Any]]:
+    """``{label id: {mask, box}}`` of all masks set aside."""
+    return {row["_id"]: row for row in aside(dataset).find()}
 
 
 def samples(dataset: Any) -> Any:

@@ -22,10 +22,11 @@ def configure(dataset: Any, attributes: list[str]) -> None:
     config.grid_media_field = config.modal_media_field = "preview"
     config.dynamic_groups_target_frame_rate = 30
     active = fo.DatasetAppConfig.default_active_fields(dataset)
-    active.paths = [store.FIELD, *names, "tags", "source", "scene", "targets", "reviewed"]
+    active.paths = [store.FIELD, *names]
     config.active_fields = active
     config.color_scheme = fo.ColorScheme(
         color_by="field",
+        opacity=0.35,
         fields=[
             {"path": store.FIELD, "fieldColor": LABELS},
             *({"path": n, "fieldColor": COLOURS[k % len(COLOURS)]} for k, n in enumerate(names)),

@@ -109,6 +109,15 @@ class Snap(Operator):
         return edits.snap(ctx.dataset, label_ids(ctx))
 
 
+class Free(Operator):
+    NAME, LABEL = "free", "Move box"
+    ABOUT = "Set the mask aside so that its box can be moved and resized; 'Snap to pixels' brings it back"
+    ICON = "open_with"
+
+    def act(self, ctx: Any) -> edits.Edit:
+        return edits.free(ctx.dataset, label_ids(ctx, whole_view=False))
+
+
 class MaskFromBox(Operator):
     NAME, LABEL = "mask_from_box", "Mask from box"
     ABOUT = "Grow the target inside the box from its brightest (or darkest) pixel above a local threshold"
@@ -255,6 +264,7 @@ class Undo(Operator):
 
 
 OPERATORS = (
+    Free,
     Snap,
     Accept,
     MaskFromBox,

@@ -46,7 +46,7 @@ def test_yolo(tmp_path, check):
     found, status, _ = check(labels, "--images", tmp_path / "images")
     assert status == 1
     assert found == [
-        ("bad-line", "line 2"), ("box-duplicate", "line 3"), ("box-leaves", "line 4"), ("label-without-image", None),
+        ("empty-line", "line 2"), ("box-duplicate", "line 3"), ("box-leaves", "line 4"), ("label-without-image", None),
         ("image-without-label", None),
     ]  # fmt: skip
     (labels / "classes.txt").write_text("target\n")
@@ -106,7 +106,7 @@ def test_lists(tmp_path, check):
     path.write_text("/x/s/2.bmp 1,2,3,4,0\n\n/x/s/1.bmp 28,2,33,4,0\n/x/s/2.bmp 1,2,3,4,0\n")
     found, status, _ = check(path, "--size", "30x20")
     assert status == 1 and found == [
-        ("bad-line", "line 2"), ("box-leaves", "line 3"), ("order", "line 3"), ("duplicate-entry", "line 4"),
+        ("empty-line", "line 2"), ("box-leaves", "line 3"), ("order", "line 3"), ("duplicate-entry", "line 4"),
     ]  # fmt: skip
     _, status, report = check(path, "--size", "30x20", "--fix", tmp_path / "b.txt")
     assert status == 0 and len(report["fixed"]["repairs"]) == 4

@@ -286,6 +286,10 @@ def test_formats_are_recognised(tmp_path, irstkit):
         assert irstkit("annotate", "convert", tmp_path / "masks", "--to", kind, "--out", out).exit_code == 0
         assert recognise(out).name == kind
     assert recognise(tmp_path / "masks").name == "masks"
+    labels = put_mask(tmp_path / "other", "a.png", (FIVE > 0).astype(np.uint8))
+    assert recognise(labels).name == "masks", "0 and 1"
+    put_mask(labels, "b.png", (FIVE > 0).astype(np.uint8) * 7)
+    assert recognise(labels).name == "instances", "small values besides 1"
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "a.md").write_text("hello")
     unknown = irstkit("annotate", "convert", tmp_path / "words", "--to", "coco", "--out", tmp_path / "z.json")

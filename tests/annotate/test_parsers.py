@@ -48,7 +48,7 @@ def kinds(findings):
         ("0 0.5 0.5 0 0.1", "box-empty", "no width"),
         ("0 5 0.5 0.1 0.1", "box-outside", "beyond the image"),
         ("0 100 80 5 5", "box-outside", "pixels for fractions"),
-        ("", "bad-line", "an empty line"),
+        ("", "empty-line", "an empty line"),
     ],
 )
 def test_yolo_bad_lines(write, line, kind, reason):
@@ -176,7 +176,7 @@ def test_voc_round_trip(write, style):
         ("/x/s/1.bmp 1,2,3,4,-1", "class-range", True, "negative class"),
         ("/x/s/1.bmp 1,2,3,4,0.5", "class-range", True, "half a class"),
         ("1,2,3,4,0", "bad-line", False, "no path"),
-        ("", "bad-line", False, "an empty line"),
+        ("", "empty-line", False, "an empty line"),
         ("/x/s/0.bmp 5,6,7,8,0", "duplicate-entry", False, "the frame of line 1 again"),
         ("/x/s/1.bmp", "frame-without-box", True, "no target (ITSDT has such lines)"),
         ("/x/s/1.bmp 250,2,260,4,0", "box-leaves", True, "over the border"),
@@ -218,7 +218,11 @@ def test_irdst_names(write):
         ("131/401", "131", 401),
         ("1(3)", "1", 3),
     ]
-    assert kinds(findings) == [("bad-line", "line 4"), ("bad-line", "line 5"), ("duplicate-entry", "line 6")]
+    assert kinds(findings) == [
+        ("empty-line", "line 4"),
+        ("bad-line", "line 5"),
+        ("duplicate-entry", "line 6"),
+    ]
 
 
 def test_centres(write):

@@ -79,6 +79,49 @@ def test_snapping_a_dragged_label_and_taking_it_back(ours):
     assert state(dataset) == before
 
 
+def test_a_mask_set_aside_follows_its_box_and_comes_back(ours):
+    dataset, coco = ours
+    before = state(dataset)
+    record = "images/000002"
+    assert edits.free(dataset, ids(dataset, record)).done == 1
+    assert "mask" not in labels(dataset, record)[0]
+    (one,) = pull("ops")[1]
+    assert one.document == coco, "setting a mask aside changes no label"
+    assert edits.undo(dataset) == "move box"
+    assert state(dataset) == before
+    edits.free(dataset, ids(dataset, record))
+    (x1, y1, x2, y2), *_ = pixel_boxes(dataset, record)
+    put_box(dataset, record, 0, (x1 + 3.4, y1 - 1.3, x2 + 3.4, y2 - 1.3))
+    (one,) = pull("ops")[1]
+    (change,) = one.changes()
+    assert (change.kind, change.now) == ("moved", [x1 + 3, y1 - 1, x2 + 3, y2 - 1])
+    old = next(a for a in coco["annotations"] if a["image_id"] == 12)
+    new = next(a for a in one.document["annotations"] if a["image_id"] == 12)
+    assert (
+        decode_rle(new["segmentation"]) == np.roll(decode_rle(old["segmentation"]), (-1, 3), (0, 1))
+    ).all()
+    assert edits.snap(dataset, ids(dataset, record)).done == 1
+    assert pixel_boxes(dataset, record) == [(x1 + 3, y1 - 1, x2 + 3, y2 - 1)]
+    (again,) = pull("ops")[1]
+    assert again.document == one.document
+
+
+def test_a_freed_box_of_another_size_grows_its_mask(ours):
+    dataset, coco = ours
+    record = "images/000002"
+    edits.free(dataset, ids(dataset, record))
+    (x1, y1, x2, y2), *_ = pixel_boxes(dataset, record)
+    put_box(dataset, record, 0, (x1 - 1.6, y1 - 1.2, x2 + 1.3, y2 + 1.7))
+    (one,) = pull("ops")[1]
+    assert [c.kind for c in one.changes()] == ["redrawn"]
+    old = next(a for a in coco["annotations"] if a["image_id"] == 12)
+    new = next(a for a in one.document["annotations"] if a["image_id"] == 12)
+    assert new["segmentation"] == old["segmentation"], "it stands out by 20 sigma"
+    assert edits.snap(dataset, ids(dataset, record)).done == 1
+    assert "mask" in labels(dataset, record)[0]
+    assert pixel_boxes(dataset, record) == [(x1, y1, x2, y2)]
+
+
 def test_a_mask_grown_from_a_box_is_the_target(ours):
     dataset, coco = ours
     label = next(a for a in coco["annotations"] if a["image_id"] == 12)

@@ -260,4 +260,17 @@ def test_preview_writes_the_sheet_and_nothing_else(tmp_path, irstkit):
     result = irstkit("synth", "images", "--out", tmp_path / "look.png", "--preview", 3, "--size", 64)
     assert result.exit_code == 0, result.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["look.png"]
-    assert cv2.imread(str(tmp_path / "look.png")).shape == (66, 264, 3)
+    assert cv2.imread(str(tmp_path / "look.png")).shape == (66, 198, 3)
+
+
+def test_what_the_gate_turned_away_can_be_looked_at(folder, tmp_path, irstkit):
+    write_png(folder / "flat.png", np.full((150, 170), 80, np.uint8))
+    arguments = ("--preview", 4, "--size", 96, "--backgrounds", folder, "--refused")
+    result = irstkit("synth", "images", "--out", tmp_path / "refused.png", *arguments)
+    assert result.exit_code == 0, result.stderr
+    assert cv2.imread(str(tmp_path / "refused.png")).shape == (98, 4 * 98, 3)
+    generate(tmp_path / "set", 30, 0, folder, size=96, workers=1)
+    rows = [json.loads(line) for line in (tmp_path / "set/manifest.jsonl").read_text().splitlines()]
+    flat = sum(row["gate"].count("background flat") for row in rows)
+    assert flat >= 1 and all("flat.png" not in row["background"] for row in rows)
+    assert not any(row["background"].endswith("/flat") for row in rows)

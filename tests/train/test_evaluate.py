@@ -215,14 +215,24 @@ def test_bench_json(irstkit):
     assert row["macs"] > 0 and row["step_seconds"] > 0 and row["images_per_second"] > 0
 
 
+def test_bench_of_several_and_of_one_that_trains_on_two(irstkit):
+    result = irstkit(
+        "train", "bench", "acm", "sd2net", "--size", 48, "--rounds", 1, "--json", "--device", "cpu"
+    )
+    assert result.exit_code == 0, result.output
+    acm, sd2net = json.loads(result.stdout)
+    assert (acm["batch"], acm["step_batch"]) == (1, 2) and sd2net["step_batch"] == 1
+    assert sd2net["parameters"] == 269_819
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (("nope",), "sd2net"),
         (("sd2net", "--size", 100), "multiples of 16"),
-        (("sd2net", "--size", 16), "16x16"),
+        (("eflnet", "--size", 64), "segmentation networks"),
     ],
-    ids=["model", "size", "too small for batch 1"],
+    ids=["model", "size", "boxes"],
 )
 def test_bench_refuses(arguments, text, irstkit):
     result = irstkit("train", "bench", *arguments, "--rounds", 1, "--device", "cpu")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from irstkit.annotate.errors import IrstkitError
-from irstkit.train import loop
+from irstkit.train import loop, losses
 from irstkit.train.checkpoint import load_checkpoint, save_checkpoint, weights_hash
 from irstkit.train.material import compose
 from irstkit.train.models import MODELS, build
@@ -104,7 +104,7 @@ def test_stopped_and_resumed_is_uninterrupted(changes, stop, split_pairs, tmp_pa
 
 def start(root, out, steps, *more):
     command = [sys.executable, "-m", "irstkit", "train", "fit", "sd2net", "--real", root, "--out", out]
-    command += ["--recipe", "paper", "--steps", steps, *SMALL, *more]
+    command += ["--steps", steps, *SMALL, *more]
     return subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True)
 
 
@@ -171,6 +171,7 @@ def test_it_learns(split_pairs, tmp_path):
         (("--real", "{root}", "--real-fraction", "1.5", "--total", "4"), 2, "1.5"),
         (("--synthetic", "{root}", "--real-fraction", "real"), 1, "there is none"),
         (("--real", "{root}", "--crop", "40"), 1, "multiple of 16"),
+        (("--real", "{root}", "--option", "padding=reflect", "--crop", "16"), 1, "reflect"),
         (("--real", "{root}", "--loss", "jaccard"), 1, "soft_iou"),
         (("--real", "{root}", "--schedule", "step"), 1, "multistep"),
         (("--real", "{root}", "--lr", "-1"), 1, "above 0"),
@@ -189,6 +190,13 @@ def test_wrong_input_is_one_error_and_leaves_nothing(arguments, status, text, ir
     result = irstkit("train", "fit", "sd2net", "--out", out, *base, *arguments)
     assert result.exit_code == status and text in result.output, result.output
     assert not out.exists()
+
+
+def test_networks_that_give_boxes_are_refused(irstkit, split_pairs, tmp_path):
+    arguments = ("--steps", 1, "--crop", 64, "--out", tmp_path / "r", "--device", "cpu")
+    result = irstkit("train", "fit", "eflnet", "--real", split_pairs(5, 1), *arguments)
+    assert result.exit_code == 1 and "gives no mask" in result.output, result.output
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_folder_in_use_is_kept(irstkit, split_pairs, tmp_path):
@@ -232,7 +240,7 @@ def test_resuming_on_other_images_is_refused(irstkit, split_pairs, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(split_pairs, tmp_path, monkeypatch):
-    monkeypatch.setitem(loop.get_loss.__globals__["LOSSES"], "nan", lambda x, y: (x * float("nan")).mean())
+    monkeypatch.setitem(losses.LOSSES, "nan", lambda x, y: (x * float("nan")).mean())
     with pytest.raises(IrstkitError, match="nan at step 1"):
         loop.fit(small(loss="nan"), compose(split_pairs(5, 2), None), tmp_path / "r", device="cpu")
 
@@ -241,7 +249,7 @@ def test_out_of_memory_names_the_size(split_pairs, tmp_path, monkeypatch):
     def full(logits, masks):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setitem(loop.get_loss.__globals__["LOSSES"], "full", full)
+    monkeypatch.setitem(losses.LOSSES, "full", full)
     with pytest.raises(IrstkitError, match=r"batch 2 of 32x32.*--batch 1 --accumulate 2"):
         loop.fit(small(loss="full"), compose(split_pairs(5, 2), None), tmp_path / "r", device="cpu")
 

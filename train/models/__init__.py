@@ -7,6 +7,12 @@ H and W multiples of ``stride``, and returns logits (B, 1, H, W), or a sequence 
 supervision) whose **last** one is the prediction. Class attributes: ``stride`` (sides are padded to multiples
 of it in prediction) and ``in_channels`` (set per instance where it can be chosen). Option values are
 plain types, so that a checkpoint can rebuild its network.
+
+Networks of boxes (``task = "boxes"``) return raw maps instead and offer ``losses(output, targets)`` (a dict with
+``total``; targets: a (N, 4) half-open xyxy tensor an image) and ``decode(raw)`` (boxes (B, A, 4), scores (B, A)).
+
+Networks of clips have ``window`` (frames), ``key`` (index of the frame that is predicted) and ``border``, take
+(B, T, C, H, W), and offer ``encode(frames)`` and ``fuse(features, same)``, which ``forward`` is made of.
 """
 
 from __future__ import annotations
@@ -61,6 +67,14 @@ def build(name: str, **options: Any) -> nn.Module:
         raise IrstkitError(
             f"the model {name!r} cannot be built with {given or 'no options'}: {error}"
         ) from error
+
+
+def task_of_model(name: str) -> str:
+    """``mask`` or ``boxes``: what the network ``name`` predicts, without building it."""
+    if name in MODELS:
+        module, _, attribute = MODELS[name].partition(":")
+        return getattr(getattr(importlib.import_module(module), attribute), "task", "mask")
+    return getattr(build(name), "task", "mask")
 
 
 def count_parameters(model: nn.Module) -> int:

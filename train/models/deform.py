@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ...annotate.errors import IrstkitError
 
@@ -66,11 +67,21 @@ class DeformConv(nn.Module):
         return f"{channels}, {out}, groups={self.groups}, stride={self.stride}"
 
 
+class Pooled(nn.Conv2d):
+    """A 1x1 convolution of a pooled map (B, C, 1, 1), as the matrix product that it is (much faster)."""
+
+    def __init__(self, channels: int, out: int, *, bias: bool = True) -> None:
+        super().__init__(channels, out, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None]
+
+
 def require_finite(offset: Tensor, mask: Tensor) -> None:
     """Raise where an offset or a mask value is not finite."""
     for name, values in (("offset", offset), ("mask", mask)):
-        if not bool(torch.isfinite(values).all()):
-            bad = int((~torch.isfinite(values)).sum())
+        # a sum is finite only if every value is; it may overflow where all are
+        if not bool(torch.isfinite(values.sum())) and (bad := int((~torch.isfinite(values)).sum())):
             raise IrstkitError(
                 f"{bad} of {values.numel()} deformable {name} values are not finite: the network has diverged",
                 hint="a smaller --lr, --clip 10, --warmup 500 or --precision 32-true; check the input for NaN",

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .deform import DeformConv, cbs, split_offset_mask
+from .deform import DeformConv, Pooled, cbs, split_offset_mask
 
 WIDTH = 64
 
@@ -50,9 +50,9 @@ class DCAF(nn.Module):
         self.dilated = nn.ModuleList([nn.Conv2d(half, half, 3, padding=r, dilation=r) for r in (1, 2, 3, 4)])
         self.attention = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(wide, wide // 2, 1),
+            Pooled(wide, wide // 2),
             nn.ReLU(),
-            nn.Conv2d(wide // 2, wide, 1),
+            Pooled(wide // 2, wide),
             nn.Sigmoid(),
         )
         self.out = nn.Conv2d(wide, channels, 1)
@@ -94,8 +94,8 @@ class AFS(nn.Module):
     def __init__(self, channels: int, frames: int) -> None:
         super().__init__()
         self.summary = nn.Sequential(nn.Conv2d(frames * channels, channels, 1), nn.ReLU())
-        self.squeeze = nn.Sequential(nn.Conv2d(channels, channels // 2, 1), nn.ReLU())
-        self.weights = nn.ModuleList([nn.Conv2d(channels // 2, channels, 1) for _ in range(frames)])
+        self.squeeze = nn.Sequential(Pooled(channels, channels // 2), nn.ReLU())
+        self.weights = nn.ModuleList([Pooled(channels // 2, channels) for _ in range(frames)])
         self.out = nn.Sequential(nn.Conv2d(frames * channels, channels, 1), nn.ReLU())
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -113,7 +113,7 @@ class AGDF(nn.Module):
         self.reduce = cbs(channels, half)
         self.spatial = nn.Conv2d(2, half, 7, padding=3, bias=False)
         self.mlp = nn.Sequential(
-            nn.Conv2d(half, half // 2, 1, bias=False), nn.ReLU(), nn.Conv2d(half // 2, half, 1, bias=False)
+            Pooled(half, half // 2, bias=False), nn.ReLU(), Pooled(half // 2, half, bias=False)
         )
         self.join = cbs(2 * half, half, 1)
         self.offset = nn.Conv2d(half, 27 * half, 3, padding=1)

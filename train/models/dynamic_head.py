@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .deform import DeformConv, split_offset_mask
+from .deform import DeformConv, Pooled, split_offset_mask
 
 OFFSET_MODES = ("resize", "upsample", "flat")
 
@@ -55,7 +55,7 @@ class DynamicBlock(nn.Module):
             DeformNorm(channels, stride=2),
             DeformNorm(channels),
         )
-        self.scale = nn.Conv2d(channels, 1, 1)
+        self.scale = Pooled(channels, 1)
         self.task = DyReLU(channels)
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]

@@ -1,0 +1,260 @@
+"""Detectors and clip networks behind the commands: fit, resume, evaluate, predict; tracks."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from irstkit.annotate.coco import add_box, add_image, new_coco
+from irstkit.annotate.errors import IrstkitError
+from irstkit.annotate.files import write_json
+from irstkit.train import loop
+from irstkit.train.box_predictor import BoxPredictor, suppress
+from irstkit.train.checkpoint import load_checkpoint, weights_hash
+from irstkit.train.material import compose
+from irstkit.train.models.eflnet import EFLNet
+from irstkit.train.predict_boxes import in_sequence
+from irstkit.train.settings import settings_from
+from irstkit.train.tracks import Tracker
+
+SIZE = (32, 40)
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory):
+    """Our own layout: three sequences of five frames, one target that moves, masks and boxes."""
+    root = tmp_path_factory.mktemp("sequences")
+    coco, rng = new_coco(), np.random.default_rng(0)
+    for s in range(3):
+        (root / "images" / f"{s:04d}").mkdir(parents=True)
+        (root / "masks" / f"{s:04d}").mkdir(parents=True)
+        y, x = rng.integers(8, 20, 2)
+        for n in range(5):
+            image = rng.normal(90, 4, SIZE).clip(0, 255).astype(np.uint8)
+            mask = np.zeros(SIZE, np.uint8)
+            mask[y : y + 4, x + n : x + n + 4] = 255
+            image[mask > 0] = 220
+            name = f"{s:04d}/{n:06d}.png"
+            cv2.imwrite(str(root / "images" / name), image)
+            cv2.imwrite(str(root / "masks" / name), mask)
+            k = add_image(coco, f"images/{name}", SIZE, sequence=f"{s:04d}", frame=n)
+            add_box(coco, k, (x + n, y, x + n + 4, y + 4))
+    write_json(root / "annotations.json", coco)
+    lists = root / "splits" / "own"
+    lists.mkdir(parents=True)
+    ids = [i["file_name"].removesuffix(".png") for i in coco["images"]]
+    (lists / "train.txt").write_text("\n".join(ids[:10]) + "\n")
+    (lists / "test.txt").write_text("\n".join(ids[10:]) + "\n")
+    return root
+
+
+MODELS = {
+    "dfar": {"radius": 1, "afs": False, "agdf": False},
+    "eflnet": {"width": 0.125, "blocks": 1},
+    "std2net": {"window": 3, "base": 4, "features": 4},
+}
+
+
+def options(name):
+    return [a for k, v in MODELS[name].items() for a in ("--option", f"{k}={json.dumps(v)}")]
+
+
+@pytest.fixture(scope="module")
+def runs(sequences, tmp_path_factory):
+    """A run of two steps of each network, by its command."""
+    from click.testing import CliRunner
+
+    from irstkit.cli import cli
+
+    out = tmp_path_factory.mktemp("runs")
+    for name in MODELS:
+        arguments = [
+            "train",
+            "fit",
+            name,
+            "--synthetic",
+            sequences,
+            "--out",
+            out / name,
+            "--steps",
+            2,
+            "--crop",
+            32,
+        ]
+        arguments += ["--batch", 2, "--threads", 1, "--device", "cpu", *options(name)]
+        result = CliRunner().invoke(cli, [str(a) for a in arguments])
+        assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_fit_leaves_a_run(runs, name):
+    run = json.loads((runs / name / "run.json").read_text())
+    assert (
+        run["status"] == "finished" and run["data"]["images"] == 5 and run["best"]["metrics"]["images"] == 5
+    )
+    assert run["selection"].startswith("largest " + ("IoU" if name == "std2net" else "AP50"))
+    assert "val_ap50" in (runs / name / "log.csv").read_text()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_evaluate_gives_one_kind_of_table(irstkit, runs, sequences, name):
+    extra = ("--boxes",) if name == "std2net" else ()
+    result = irstkit(
+        "train", "evaluate", runs / name, "--data", sequences, "--json", "--device", "cpu", *extra
+    )
+    assert result.exit_code == 0, result.stderr
+    numbers = json.loads(result.stdout)
+    assert numbers["frames"] == 5 and numbers["targets"] == 5 and numbers["split"] == "own/test"
+    assert {"ap50", "operating", "centre", "published", "sequences"} <= set(numbers)
+    assert numbers["sequences"][0]["sequence"] == "0002" and numbers["seen_in_training"] == 0
+    text = irstkit("train", "evaluate", runs / name, "--data", sequences, "--device", "cpu", *extra).stdout
+    assert "AP50" in text and "hash" in text
+
+
+def test_a_clip_segmenter_is_scored_by_masks_too(irstkit, runs, sequences):
+    result = irstkit("train", "evaluate", runs / "std2net", "--data", sequences, "--json", "--device", "cpu")
+    numbers = json.loads(result.stdout)
+    assert (
+        numbers["images"] == 5 and numbers["input"]["window"] == 3 and numbers["input"]["border"] == "clamp"
+    )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_predict_on_a_data_set_and_on_a_folder_of_frames(irstkit, runs, sequences, tmp_path, name):
+    for k, source in enumerate((sequences, sequences / "images" / "0002")):
+        out = tmp_path / str(k)
+        result = irstkit(
+            "train",
+            "predict",
+            runs / name,
+            source,
+            "--out",
+            out,
+            "--threshold",
+            0,
+            "--device",
+            "cpu",
+            "--json",
+        )
+        assert result.exit_code == 0, result.stderr
+        coco = json.loads((out / "predictions.json").read_text())
+        assert len(coco["images"]) == (15 if k == 0 else 5)
+        assert len(list((out / "overlays").rglob("*.png"))) == len(coco["images"])
+        assert all(0 <= a["score"] <= 1 for a in coco["annotations"])
+        if name != "std2net" and (k == 0 or name == "dfar"):
+            assert all(a["track_id"] >= 1 for a in coco["annotations"])
+
+
+def test_predict_on_a_video(irstkit, runs, tmp_path):
+    video = tmp_path / "flight.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (40, 32))
+    for n in range(4):
+        writer.write(np.full((32, 40, 3), 50 + n, np.uint8))
+    writer.release()
+    out = tmp_path / "out"
+    result = irstkit(
+        "train", "predict", runs / "dfar", video, "--out", out, "--threshold", 0, "--device", "cpu"
+    )
+    assert result.exit_code == 0, result.stderr
+    coco = json.loads((out / "predictions.json").read_text())
+    assert [i["file_name"] for i in coco["images"]][:2] == ["flight/000000", "flight/000001"]
+    assert (out / "videos" / "flight.mp4").stat().st_size > 0
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    result = irstkit("train", "predict", runs / "dfar", broken, "--out", tmp_path / "no", "--device", "cpu")
+    assert result.exit_code == 1 and "broken.mp4" in result.stderr and not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("name", ["dfar", "eflnet"])
+def test_resumed_is_uninterrupted(sequences, tmp_path, name):
+    material = compose(None, sequences, masks=False)
+    chosen = MODELS[name] | ({"afs": True} if name == "dfar" else {})
+    settings = settings_from(
+        {"model": name, "options": chosen, "crop": 32, "batch": 2, "steps": 4, "clip": 10.0,
+         **({"mosaic": 0.5, "scale": [0.7, 1.5]} if name == "eflnet" else {})}
+    )  # fmt: skip
+    loop.fit(settings, material, tmp_path / "whole", device="cpu")
+    loop.fit(settings, material, tmp_path / "parts", device="cpu", max_steps=1)
+    torch.rand(3)
+    loop.fit(settings, material, tmp_path / "parts", device="cpu", resume=True)
+    states = [load_checkpoint(tmp_path / n / "last.pt")["model"]["state"] for n in ("whole", "parts")]
+    assert weights_hash(states[0]) == weights_hash(states[1])
+
+
+def test_all_frames_without_target_train(sequences, tmp_path):
+    """A set whose images are all empty: background only, finite."""
+    coco = json.loads((sequences / "annotations.json").read_text())
+    root = tmp_path / "empty"
+    for i in coco["images"]:
+        for kind in ("images", "masks"):
+            path = root / kind / i["file_name"].removeprefix("images/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full(SIZE, 90 if kind == "images" else 0, np.uint8))
+    write_json(root / "annotations.json", {**coco, "annotations": []})
+    for name in ("dfar", "eflnet"):
+        settings = settings_from({"model": name, "options": MODELS[name], "crop": 32, "batch": 2, "steps": 2})
+        report = loop.fit(settings, compose(None, root, masks=False), tmp_path / name, device="cpu")
+        assert report["status"] == "finished" and report["best"]["metrics"]["ap50"] is None
+
+
+def test_clips_need_sequences(irstkit, make_pairs, tmp_path):
+    result = irstkit(
+        "train", "fit", "dfar", "--real", make_pairs(4), "--steps", 1, "--out", tmp_path / "r", "--crop", 32
+    )
+    assert (
+        result.exit_code == 1 and "belongs to no sequence" in result.stderr and not (tmp_path / "r").exists()
+    )
+
+
+def test_suppression_drops_doubles_padding_and_weak_ones():
+    boxes = torch.tensor(
+        [
+            [10.0, 10, 18, 18],
+            [11, 10, 19, 18],
+            [30, 10, 34, 14],
+            [50, 10, 58, 18],
+            [36, 10, 44, 18],
+            [1, 1, 1, 5],
+        ]
+    )
+    scores = torch.tensor([0.8, 0.9, 0.0001, 0.7, 0.6, 0.9])
+    found, kept = suppress(boxes, scores, (32, 40), floor=0.001, nms=0.5, limit=10)
+    assert found.tolist() == [[11, 10, 19, 18], [36, 10, 40, 18]] and kept == pytest.approx([0.9, 0.6])
+    assert len(suppress(boxes, scores, (32, 40), floor=0.001, nms=0.5, limit=1)[0]) == 1
+
+
+def test_images_without_sequence_are_one_only_where_they_can_be(sequences):
+    from irstkit.train.predict import gather
+
+    records, _ = gather(sequences / "images" / "0000")
+    taken = in_sequence(records, "folder/0000")
+    assert [(r.sequence, r.frame) for r in taken][:2] == [("0000", 0), ("0000", 1)]
+    import dataclasses
+
+    with pytest.raises(IrstkitError, match="2 sizes"):
+        in_sequence([records[0], dataclasses.replace(records[1], size=(4, 4))], "folder")
+
+
+def test_a_network_of_masks_is_no_box_predictor():
+    with pytest.raises(IrstkitError, match="predicts masks"):
+        BoxPredictor(torch.nn.Identity())
+    assert BoxPredictor(EFLNet(width=0.125, blocks=0)).described()["nms_iou"] == 0.65
+
+
+def test_tracks_cross_pause_and_end():
+    tracker = Tracker(gate=4, patience=2)
+    ids = []
+    for n in range(12):
+        boxes = [[10 + 3 * n, 10, 14 + 3 * n, 14], [43 - 3 * n, 12, 47 - 3 * n, 16]]  # they cross at n = 5
+        if n in (7, 8):
+            boxes = boxes[:1]  # the second is lost for two frames
+        ids.append(tracker.update(boxes, n).tolist())
+    assert all(i == ([1] if n in (7, 8) else [1, 2]) for n, i in enumerate(ids))
+    assert tracker.update([[200, 200, 204, 204]], 12).tolist() == [3]
+    assert tracker.update([], 13).tolist() == []
+    assert tracker.update([[200, 200, 204, 204]], 30).tolist() == [4]  # long gone

@@ -1,0 +1,250 @@
+"""What differs between networks of masks and of boxes, of images and of clips: batches, loss, validation.
+
+A network says what it is: ``task`` (``mask``, the default, or ``boxes``), and for clips ``window``, ``key`` and
+``border`` (see :mod:`.models`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..annotate.console import note
+from ..annotate.errors import IrstkitError
+from ..datasets.batches import Batches, Pixels
+from ..datasets.clip_batches import ClipBatches, Images
+from ..datasets.clips import Clips, sequences_of
+from ..datasets.records import Record
+from .anchors import fit_anchors
+from .box_predictor import BoxPredictor
+from .detection_metrics import DetectionMeter, DetectionSettings
+from .losses import get_loss, supervised
+from .material import Material
+from .metrics import SegmentationMeter
+from .predictor import Predictor
+from .sequence import is_clip_model, outputs, to_tensor
+from .settings import Settings
+
+
+class Task(Protocol):
+    """What the loop asks of a task."""
+
+    batches: Any
+    columns: tuple[str, ...]
+    """Validation numbers that are logged."""
+    best: str
+    """The one by which the best checkpoint is chosen, and its name for people in ``best_name``."""
+    best_name: str
+    validated: bool
+
+    def loss(self, model: nn.Module, images: Tensor, targets: Any) -> Tensor: ...
+
+    def validate(self, net: nn.Module) -> dict[str, Any]: ...
+
+
+def task_of(net: nn.Module, settings: Settings, material: Material, device: torch.device) -> Task:
+    """The task of a network."""
+    if getattr(net, "task", "mask") == "boxes":
+        return BoxTask(net, settings, material, device)
+    return MaskTask(net, settings, material, device)
+
+
+class MaskTask:
+    """Masks of images, or of the key frames of clips."""
+
+    columns = ("iou", "niou", "pd", "fa", "precision", "recall")
+    best, best_name = "iou", "IoU"
+
+    def __init__(self, net: nn.Module, s: Settings, material: Material, device: torch.device) -> None:
+        self.settings, self.device = s, device
+        self._loss = get_loss(s.loss)
+        self._clips = is_clip_model(net)
+        self.validated = bool(material.validation)
+        self.batches: Any
+        if self._clips:
+            clips = clips_of(net, material.train, masks=True)
+            self.batches = ClipBatches(
+                clips, s.batch, s.crop, s.seed, s.augment, device=device, targets="masks"
+            )
+            self._records = list(material.validation)
+            self._images = {r.id: r.read_image() for r in self._records}
+        else:
+            self.batches = Batches(material.train, s.batch, s.crop, s.seed, s.augment, device=device)
+            self._pixels = Pixels(material.validation) if material.validation else None
+
+    def loss(self, model: nn.Module, images: Tensor, targets: Any) -> Tensor:
+        return supervised(self._loss, model(images), targets)
+
+    def validate(self, net: nn.Module) -> dict[str, Any]:
+        s = self.settings
+        meter = SegmentationMeter(threshold=s.threshold, distance=s.distance)
+        if self._clips:
+            predictor = ClipPredictor(net, device=self.device, mean=s.mean, std=s.std)
+            for record, found in predictor.records(self._records, read=lambda r: self._images[r.id]):
+                meter.update(found, record.read_mask(), id=record.id)
+            return meter.compute()
+        single = Predictor(net, device=self.device, mean=s.mean, std=s.std)
+        assert self._pixels is not None
+        for k in range(len(self._pixels)):
+            mask = self._pixels.mask(k).astype(bool)
+            meter.update(single.probability(self._pixels.image(k)), mask, id=self._pixels.ids[k])
+        return meter.compute()
+
+
+class BoxTask:
+    """Boxes of images, or of the key frames of clips."""
+
+    columns = ("ap50", "precision", "recall", "f1", "pd", "fa")
+    best, best_name = "ap50", "AP50"
+
+    def __init__(self, net: nn.Module, s: Settings, material: Material, device: torch.device) -> None:
+        self.settings, self.device, self.net = s, device, net
+        self.validated = bool(material.validation)
+        clips = clips_of(net, material.train)
+        self.batches = ClipBatches(
+            clips, s.batch, s.crop, s.seed, s.augment, device=device, single=not is_clip_model(net),
+            scale=s.scale if s.augment else (1.0, 1.0), mosaic=s.mosaic if s.augment else 0.0,
+        )  # fmt: skip
+        self._records = list(material.validation)
+        self._images = {r.id: r.read_image() for r in self._records}
+        self._boxes = {r.id: r.read_boxes() for r in self._records}
+        if hasattr(net, "set_anchors") and "anchors" not in s.options:
+            self._fit_anchors(net, clips)
+
+    @staticmethod
+    def _fit_anchors(net: Any, clips: Clips | Images) -> None:
+        sizes = np.concatenate([b[:, 2:] - b[:, :2] for b in clips.boxes])
+        if not len(sizes):
+            return
+        fit = fit_anchors(sizes, net.anchors.cpu().numpy())
+        if fit.changed:
+            net.set_anchors(fit.anchors)
+            shown = " ".join(f"{w:.0f}x{h:.0f}" for w, h in fit.anchors)
+            note(f"anchors fitted to the training targets ({fit.recall:.1%} within a factor 4): {shown}")
+
+    def loss(self, model: nn.Module, images: Tensor, targets: Any) -> Tensor:
+        net: Any = self.net
+        return net.losses(model(images), targets)["total"]
+
+    def validate(self, net: nn.Module) -> dict[str, Any]:
+        s = self.settings
+        meter = DetectionMeter(DetectionSettings(score=s.threshold, distance=s.distance))
+        was_training = net.training
+        predictor = BoxPredictor(net, device=self.device, mean=s.mean, std=s.std, fast=False)
+        for record, (boxes, scores) in predictor.records(self._records, read=lambda r: self._images[r.id]):
+            meter.update(boxes, scores, self._boxes[record.id], id=record.id, size=record.size)
+        net.train(was_training)
+        full = meter.compute(sequences=False)
+        at, centre = full["operating"], full["centre"]
+        return {
+            **{k: full[k] for k in ("ap50", "ap75", "ap")},
+            **{k: at[k] for k in ("precision", "recall", "f1", "false_alarms_per_frame")},
+            "pd": centre["pd"],
+            "fa": centre["fa"],
+            "score": s.threshold,
+            "chosen_score": meter.best_score()["score"],
+            "images": full["frames"],
+            "targets": full["targets"],
+        }
+
+
+class ClipSource:
+    """A clip network's maps, for :func:`.evaluate.evaluate`: whole sequences, whatever record is asked for."""
+
+    def __init__(
+        self, predictor: ClipPredictor, records: Sequence[Record], about: dict[str, Any], name: str
+    ) -> None:
+        self.predictor, self.name, self.about = predictor, name, about
+        self.seen: dict[str, list[str]] = {}
+        self._stream = predictor.records(records)
+        self._ahead: dict[str, NDArray] = {}
+
+    def map(self, record: Record) -> NDArray:
+        while record.id not in self._ahead:
+            done, found = next(self._stream)
+            self._ahead[done.id] = found
+        return self._ahead.pop(record.id)
+
+    def described(self) -> dict[str, Any]:
+        net = self.predictor.network
+        return {
+            "size": "native",
+            "padding": f"reflect at the right and bottom to multiples of {net.stride}",
+            "mean": self.predictor.mean,
+            "std": self.predictor.std,
+            "window": net.window,
+            "key": net.key,
+            "border": self.predictor.border,
+        }
+
+
+def clip_source(predictor: Predictor, records: Sequence[Record], name: str) -> ClipSource:
+    """The source of a loaded clip network's maps."""
+    clips = ClipPredictor(predictor.network, device=predictor.device, mean=predictor.mean, std=predictor.std)
+    source = ClipSource(clips, records, {**predictor.about, "device": str(predictor.device)}, name)
+    source.seen = predictor.seen
+    return source
+
+
+def clips_of(net: Any, records: Sequence[Record], *, masks: bool = False) -> Clips | Images:
+    """Decoded clips for a clip network, images for others."""
+    if is_clip_model(net):
+        return Clips(records, net.window, net.key, net.border, masks=masks)
+    return Images(records)
+
+
+class ClipPredictor:
+    """Probabilities of the key frame, for clip networks of masks, over whole sequences."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        device: torch.device | str = "cpu",
+        mean: float = 0.0,
+        std: float = 1.0,
+        border: str | None = None,
+    ) -> None:
+        if not is_clip_model(network):
+            raise IrstkitError("this network takes single images")
+        self.device, self.mean, self.std = torch.device(device), mean, std
+        self.network: Any = network.to(self.device)
+        self.border = border or self.network.border
+
+    def _prepare(self, image: NDArray) -> Tensor:
+        net = self.network
+        tensor = to_tensor(
+            image, channels=int(net.in_channels), mean=self.mean, std=self.std, multiple=int(net.stride)
+        )
+        return tensor.to(self.device)
+
+    def sequence(
+        self, frames: Sequence[NDArray], numbers: Sequence[int] | None = None
+    ) -> Iterator[NDArray[np.float64]]:
+        """(H, W) probabilities of each frame of a sequence, in order; each frame is encoded once."""
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            for k, logits in enumerate(
+                outputs(self.network, frames, self._prepare, numbers=numbers, border=self.border)
+            ):
+                height, width = frames[k].shape
+                yield torch.sigmoid(logits[0, 0, :height, :width].double()).cpu().numpy()
+        finally:
+            self.network.train(was_training)
+
+    def records(
+        self, records: Sequence[Record], *, read: Callable[[Record], NDArray] = Record.read_image
+    ) -> Iterator[tuple[Record, NDArray[np.float64]]]:
+        """Probabilities of each record, sequence after sequence."""
+        groups, findings = sequences_of(records)
+        for finding in findings:
+            note(f"warning: {finding}")
+        for group in groups:
+            frames = [read(r) for r in group.records]
+            yield from zip(group.records, self.sequence(frames, group.numbers), strict=True)
