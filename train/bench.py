@@ -62,7 +62,10 @@ def bench(
             hint=f"for example {max(stride, round(height / stride) * stride)}",
         )
     channels = int(getattr(net, "in_channels", 1))
-    images = torch.rand(batch, channels, height, width, device=target)
+    checked: Any = net
+    boxes = getattr(net, "task", "mask") == "boxes"
+    frames = (checked.window,) if hasattr(net, "window") else ()
+    images = torch.rand(batch, *frames, channels, height, width, device=target)
     masks = torch.zeros(batch, 1, height, width, device=target)
     masks[..., height // 2 : height // 2 + 3, width // 2 : width // 2 + 3] = 1
     result: dict[str, Any] = {
@@ -79,10 +82,10 @@ def bench(
     try:
         net.eval()
         with torch.inference_mode():
-            with FlopCounterMode(display=False) as counter:
-                output = final(net(images[:1]))
-            if output.shape[:2] != (1, 1) or output.dim() != 4:
-                raise IrstkitError(f"{name} gives no (B, 1, H, W) logits: bench times segmentation networks")
+            with FlopCounterMode(display=False, custom_mapping=_deformable()) as counter:
+                output = net(images[:1])
+            if not boxes and (final(output).shape[:2] != (1, 1) or final(output).dim() != 4):
+                raise IrstkitError(f"{name} gives neither boxes nor (B, 1, H, W) logits")
             result |= {"macs": counter.get_total_flops() // 2, "macs_counted": COUNTED}
             forward = _time(lambda: net(images), target, rounds)
             latency = forward if batch == 1 else _time(lambda: net(images[:1]), target, rounds)
@@ -98,7 +101,7 @@ def bench(
                 if batch > 1:
                     raise
                 # batch normalisation of one value a channel: training needs two images
-                images, masks, batch = images.repeat(2, 1, 1, 1), masks.repeat(2, 1, 1, 1), 2
+                images, masks, batch = torch.cat((images, images)), torch.cat((masks, masks)), 2
                 step, memory = _step(net, images, masks, target, rounds)
             result |= {"step_seconds": step, "step_batch": batch, "memory_mib": memory}
     except ValueError as error:
@@ -119,10 +122,18 @@ def _step(
     """Median seconds of a training step, and its peak memory in MiB."""
     net.train()
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-4)
+    checked: Any = net
+    middle = [masks.shape[-1] // 2, masks.shape[-2] // 2]
+    targets = [torch.tensor([[*middle, *(m + 3 for m in middle)]], dtype=torch.float32, device=device)] * len(
+        masks
+    )
 
     def once() -> None:
         optimiser.zero_grad()
-        supervised(soft_iou, net(images), masks).backward()
+        if getattr(net, "task", "mask") == "boxes":
+            checked.losses(net(images), targets)["total"].backward()
+        else:
+            supervised(soft_iou, net(images), masks).backward()
         optimiser.step()
 
     if device.type == "cuda":
@@ -137,6 +148,17 @@ def _step(
     seconds = _time(once, device, rounds)
     after = _resident_mib("VmHWM")
     return seconds, None if before is None or after is None else round(max(0.0, after - before), 1)
+
+
+def _deformable() -> dict[Any, Any]:
+    """How many operations torchvision's deformable convolution takes, which PyTorch's counter does not know."""
+    from torchvision.ops import deform_conv  # noqa: F401 - registers the operator
+
+    def count(x: Any, weight: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:
+        out, channels, height, width = weight
+        return 2 * out_shape[0] * out_shape[2] * out_shape[3] * out * channels * height * width
+
+    return {torch.ops.torchvision.deform_conv2d: count}
 
 
 def _resident_mib(key: str) -> float | None:

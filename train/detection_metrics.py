@@ -142,7 +142,9 @@ class DetectionMeter:
             raise IrstkitError("a detection ends before it begins (boxes are x1, y1, x2, y2)", where=where)
         order = order_of(found, values)
         self._ids.add(id)
-        self.frames.append(Frame(id, tuple(size), sequence, found[order], values[order], truth))
+        self.frames.append(
+            Frame(id, (int(size[0]), int(size[1])), sequence, found[order], values[order], truth)
+        )
 
     def update_xywh(self, boxes: ArrayLike, scores: ArrayLike, targets: ArrayLike, **given: Any) -> None:
         """:meth:`update` with COCO's (x, y, w, h)."""

@@ -34,6 +34,7 @@ from .runtime import (
     set_random_state,
     signals,
 )
+from .sequence import is_clip_model
 from .settings import Settings, learning_rate
 from .tasks import task_of
 
@@ -146,8 +147,8 @@ class _Run:
             while self.step < self.steps and (reason := reason or self._tired()) is None:
                 loss = self._step()
                 self.step += 1
-                if self.step % self.epoch_steps == 0 and hasattr(self.net, "end_epoch"):
-                    self.net.end_epoch()  # of a loss with a memory (ATFL)
+                if self.step % self.epoch_steps == 0:
+                    self.task.end_epoch(self.net)
                 bar.advance(1, f"loss {loss:.4f}  best val {self.task.best_name} {self._best_text()}")
                 if (
                     self.step % (self.epoch_steps * self.settings.validate_every) == 0
@@ -379,11 +380,16 @@ class _Run:
 
 @torch.inference_mode()
 def _check_output(net: nn.Module, s: Settings) -> None:
-    """Refuse a network that gives anything but logit maps, before anything is written."""
-    channels = int(getattr(net, "in_channels", 1))
+    """Refuse a network that gives neither logit maps nor boxes, before anything is written."""
+    checked: Any = net
+    frames = (checked.window,) if is_clip_model(net) else ()
     net.eval()
     try:
-        output = net(torch.zeros(1, channels, s.crop, s.crop))
+        output = net(torch.zeros(1, *frames, int(getattr(net, "in_channels", 1)), s.crop, s.crop))
+        if getattr(net, "task", "mask") == "boxes":
+            boxes, scores = checked.decode(output)
+            assert boxes.shape[:2] == scores.shape and boxes.shape[2:] == (4,)
+            return
     except (ValueError, TypeError) as error:
         raise IrstkitError(f"{s.model} does not take {s.crop}x{s.crop} images: {error}") from error
     finally:
@@ -391,8 +397,7 @@ def _check_output(net: nn.Module, s: Settings) -> None:
     for one in [output] if isinstance(output, Tensor) else output:
         if not isinstance(one, Tensor) or one.dim() != 4 or one.shape[:2] != (1, 1):
             raise IrstkitError(
-                f"{s.model} gives no mask: its output is not (B, 1, H, W) logits",
-                hint="fit trains segmentation networks",
+                f"{s.model} gives neither boxes nor a mask: its output is not (B, 1, H, W) logits"
             )
 
 

@@ -47,12 +47,12 @@ def read_video(path: str | Path) -> tuple[list[NDArray[np.uint8]], float]:
     if not capture.isOpened():
         raise IrstkitError("not a video that can be read", path=path)
     rate = capture.get(cv2.CAP_PROP_FPS)
-    frames = []
+    frames: list[NDArray[np.uint8]] = []
     while True:
         good, frame = capture.read()
         if not good:
             break
-        frames.append(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)))
+        frames.append(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8))
     capture.release()
     if not frames:
         raise IrstkitError("a video without a frame that can be read", path=path)

@@ -98,8 +98,9 @@ def _fold(module: nn.Module) -> None:
         _fold(child)
     if isinstance(module, nn.Sequential):
         for k in range(len(module) - 1):
-            if isinstance(module[k], nn.Conv2d) and isinstance(module[k + 1], nn.BatchNorm2d):
-                module[k] = torch.nn.utils.fuse_conv_bn_eval(module[k], module[k + 1])
+            first, second = module[k], module[k + 1]
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                module[k] = torch.nn.utils.fuse_conv_bn_eval(first, second)
                 module[k + 1] = nn.Identity()
 
 

@@ -46,6 +46,8 @@ class Task(Protocol):
 
     def validate(self, net: nn.Module) -> dict[str, Any]: ...
 
+    def end_epoch(self, net: nn.Module) -> None: ...
+
 
 def task_of(net: nn.Module, settings: Settings, material: Material, device: torch.device) -> Task:
     """The task of a network."""
@@ -57,7 +59,7 @@ def task_of(net: nn.Module, settings: Settings, material: Material, device: torc
 class MaskTask:
     """Masks of images, or of the key frames of clips."""
 
-    columns = ("iou", "niou", "pd", "fa", "precision", "recall")
+    columns: tuple[str, ...] = ("iou", "niou", "pd", "fa", "precision", "recall")
     best, best_name = "iou", "IoU"
 
     def __init__(self, net: nn.Module, s: Settings, material: Material, device: torch.device) -> None:
@@ -76,6 +78,9 @@ class MaskTask:
         else:
             self.batches = Batches(material.train, s.batch, s.crop, s.seed, s.augment, device=device)
             self._pixels = Pixels(material.validation) if material.validation else None
+
+    def end_epoch(self, net: nn.Module) -> None:
+        """Nothing is remembered from epoch to epoch."""
 
     def loss(self, model: nn.Module, images: Tensor, targets: Any) -> Tensor:
         return supervised(self._loss, model(images), targets)
@@ -99,7 +104,7 @@ class MaskTask:
 class BoxTask:
     """Boxes of images, or of the key frames of clips."""
 
-    columns = ("ap50", "precision", "recall", "f1", "pd", "fa")
+    columns: tuple[str, ...] = ("ap50", "precision", "recall", "f1", "pd", "fa")
     best, best_name = "ap50", "AP50"
 
     def __init__(self, net: nn.Module, s: Settings, material: Material, device: torch.device) -> None:
@@ -108,7 +113,7 @@ class BoxTask:
         clips = clips_of(net, material.train)
         self.batches = ClipBatches(
             clips, s.batch, s.crop, s.seed, s.augment, device=device, single=not is_clip_model(net),
-            scale=s.scale if s.augment else (1.0, 1.0), mosaic=s.mosaic if s.augment else 0.0,
+            scale=(s.scale[0], s.scale[1]) if s.augment else (1.0, 1.0), mosaic=s.mosaic if s.augment else 0.0,
         )  # fmt: skip
         self._records = list(material.validation)
         self._images = {r.id: r.read_image() for r in self._records}
@@ -126,6 +131,12 @@ class BoxTask:
             net.set_anchors(fit.anchors)
             shown = " ".join(f"{w:.0f}x{h:.0f}" for w, h in fit.anchors)
             note(f"anchors fitted to the training targets ({fit.recall:.1%} within a factor 4): {shown}")
+
+    def end_epoch(self, net: nn.Module) -> None:
+        """Close the epoch of a loss with a memory (ATFL)."""
+        closed: Any = getattr(net, "end_epoch", None)
+        if closed is not None:
+            closed()
 
     def loss(self, model: nn.Module, images: Tensor, targets: Any) -> Tensor:
         net: Any = self.net
@@ -214,7 +225,7 @@ class ClipPredictor:
             raise IrstkitError("this network takes single images")
         self.device, self.mean, self.std = torch.device(device), mean, std
         self.network: Any = network.to(self.device)
-        self.border = border or self.network.border
+        self.border: str = border or str(self.network.border)
 
     def _prepare(self, image: NDArray) -> Tensor:
         net = self.network

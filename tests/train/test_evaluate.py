@@ -230,13 +230,23 @@ def test_bench_of_several_and_of_one_that_trains_on_two(irstkit):
     [
         (("nope",), "sd2net"),
         (("sd2net", "--size", 100), "multiples of 16"),
-        (("eflnet", "--size", 64), "segmentation networks"),
+        (("eflnet", "--size", 100), "multiples of 32"),
     ],
     ids=["model", "size", "boxes"],
 )
 def test_bench_refuses(arguments, text, irstkit):
     result = irstkit("train", "bench", *arguments, "--rounds", 1, "--device", "cpu")
     assert result.exit_code == 1 and text in result.output
+
+
+def test_bench_counts_deformable_convolutions_and_whole_clips():
+    """The sheet's 50.755 G for DFAR at 544 and 11.69 G for EFLNet at 256, here by their shares at 64 pixels."""
+    from irstkit.train.bench import bench
+
+    detector = bench("dfar", 64, rounds=1, device="cpu", training=False)
+    assert detector["macs"] == pytest.approx(50.754818048e9 * (64 / 544) ** 2, rel=2e-3)
+    single = bench("eflnet", 64, rounds=1, device="cpu", training=False)
+    assert single["macs"] == pytest.approx(11.69352832e9 / 16, rel=2e-3)
 
 
 def test_help_of_every_command_teaches(irstkit):

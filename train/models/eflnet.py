@@ -152,7 +152,8 @@ class RepConv(nn.Module):
         out, channels = convolution.weight.shape[:2]
         merged = nn.Conv2d(channels, out, 3, padding=1).to(convolution.weight)
         kernel, bias = _folded(convolution.weight, self.wide[1])
-        small, small_bias = _folded(self.narrow[0].weight, self.narrow[1])
+        narrow: nn.Conv2d = self.narrow[0]  # type: ignore[assignment]
+        small, small_bias = _folded(narrow.weight, self.narrow[1])
         kernel, bias = kernel + F.pad(small, (1, 1, 1, 1)), bias + small_bias
         if self.identity is not None:
             eye = torch.eye(out).to(kernel)[:, :, None, None]
@@ -188,7 +189,8 @@ class Predict(nn.Module):
         factor = self.multiply.flatten()
         merged.weight.copy_(self.conv.weight * factor[:, None, None, None])
         shift = self.conv.weight.flatten(1) @ self.add.flatten()
-        merged.bias.copy_((self.conv.bias + shift) * factor)  # type: ignore[union-attr]
+        assert self.conv.bias is not None and merged.bias is not None
+        merged.bias.copy_((self.conv.bias + shift) * factor)
         return merged
 
 
@@ -292,9 +294,11 @@ class EFLNet(nn.Module):
         self.dynamic = nn.ModuleList(
             [DynamicBlock(w(256), chosen["offset_mode"], offset_scale=offset_scale) for _ in range(blocks)]
         )
-        self.predict = nn.ModuleList([Predict(w(256), 3 * (5 + classes)) for _ in STRIDES])
-        for layer, stride in zip(self.predict, STRIDES, strict=True):
-            bias = layer.conv.bias.data.view(3, -1)  # type: ignore[union-attr]
+        layers = [Predict(w(256), 3 * (5 + classes)) for _ in STRIDES]
+        self.predict = nn.ModuleList(layers)
+        for layer, stride in zip(layers, STRIDES, strict=True):
+            assert layer.conv.bias is not None
+            bias = layer.conv.bias.data.view(3, -1)
             bias[:, 4] += math.log(8 / (640 / stride) ** 2)
             bias[:, 5:] += math.log(0.6 / (classes - 0.99))
         self.register_buffer("anchors", torch.zeros(3, 3, 2))
