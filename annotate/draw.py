@@ -43,7 +43,7 @@ def outline_boxes(
     for x1, y1, x2, y2 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
         start = (max(round((x1 - margin) * scale), 0), max(round((y1 - margin) * scale), 0))
         end = (min(round((x2 + margin) * scale), width) - 1, min(round((y2 + margin) * scale), height) - 1)
-        cv2.rectangle(picture, start, end, tuple(int(c) for c in colour), 1)
+        cv2.rectangle(picture, start, end, tuple(int(c) for c in colour), max(1, scale))
 
 
 def crop_around(shape: tuple[int, int], centre: tuple[float, float], side: int) -> tuple[slice, slice]:

@@ -175,8 +175,7 @@ def samples(records: Sequence[Record], count: int = 8) -> list[tuple[NDArray, st
         mask = record.read_mask()
         instances = mask_to_instances(mask)
         image = record.read_image()
-        scale = 2 if max(image.shape) < 400 else 1
-        picture = picture_of(image, boxes=[i.box for i in instances], scale=scale)
+        picture = picture_of(image, boxes=[i.box for i in instances], scale=2)
         scene = f", {record.scene}" if record.scene else ""
         pictures.append(
             (picture, f"{record.id}{scene}: {len(instances)} target{'s' * (len(instances) != 1)}")

@@ -1,6 +1,6 @@
 """The scene network: which of the five scenes an image shows.
 
-A small plain CNN (Conv-BatchNorm-ReLU, global average, one linear layer) on a 64 x 64 reduction, each image
+A small plain CNN (Conv-BatchNorm-ReLU, global average, one linear layer) on a 96 x 96 reduction, each image
 brought to zero mean and unit deviation, so that gain and offset tell nothing. Training mixes labelled real
 images with procedural scenes, classes drawn evenly. Torch is imported only to train; prediction runs the
 exported ONNX file through OpenCV.
@@ -21,13 +21,13 @@ from ..annotate.errors import IrstkitError, require
 from .preset import SCENES
 from .procedural import procedural
 
-SIDE = 64
+SIDE = 96
 WEIGHTS = Path(__file__).resolve().parent / "weights" / "scenes.onnx"
 CHANNELS = (16, 32, 48, 64, 80)
 
 
 def reduce_image(image: NDArray) -> NDArray[np.float32]:
-    """(64, 64) float32 of zero mean and unit deviation."""
+    """(96, 96) float32 of zero mean and unit deviation."""
     small = cv2.resize(image.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     small -= small.mean()
     return np.asarray(small / max(float(small.std()), 1e-3), np.float32)
@@ -165,9 +165,9 @@ def train(
 
 
 def augment(image: NDArray, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A random crop of 35 to 100 % of each side, mirrored or not, of other gamma, sharpness and noise."""
+    """A random crop of 60 to 100 % of each side, mirrored or not, of other gamma, sharpness and noise."""
     height, width = image.shape
-    h, w = (max(int(n * rng.uniform(0.35, 1.0)), 16) for n in (height, width))
+    h, w = (max(int(n * rng.uniform(0.6, 1.0)), 16) for n in (height, width))
     y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
     part = image[y : y + h, x : x + w].astype(np.float32)
     if rng.random() < 0.5:
@@ -188,7 +188,7 @@ def build(torch: Any) -> Any:
     before = 1
     for k, width in enumerate(CHANNELS):
         for half in (0, 1):
-            stride = 2 if half == 0 and 0 < k < 4 else 1
+            stride = 2 if half == 0 and k < 4 else 1
             layers += [nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
             before = width
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(before, len(SCENES))]

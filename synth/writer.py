@@ -104,7 +104,9 @@ def read_part(root: Path, part: int, count: int) -> list[dict[str, Any]] | None:
         return None
     for k, row in enumerate(rows):
         name = image_name(start + k, count)
-        if row["manifest"]["file_name"] != f"images/{name}":
+        if not isinstance(row, dict) or set(row) != {"image", "annotations", "manifest"}:
+            return None
+        if row["manifest"].get("file_name") != f"images/{name}":
             return None
         if not (root / "images" / name).is_file() or not (root / "masks" / name).is_file():
             return None
@@ -199,6 +201,12 @@ def unmerge(root: Path) -> None:
         kept = {k: v for k, v in annotation.items() if k not in ("id", "image_id")}
         by_image.setdefault(annotation["image_id"], []).append(kept)
     lines = read_bytes(root / "manifest.jsonl").decode("utf-8").splitlines()
+    if len(lines) != len(coco["images"]):
+        raise IrstkitError(
+            f"annotations.json has {len(coco['images'])} images, manifest.jsonl {len(lines)}: not continued",
+            path=root,
+            hint="it was edited since; choose another --out",
+        )
     rows = [
         {"image": {k: v for k, v in image.items() if k != "id"}, "annotations": by_image.get(image["id"], []),
          "manifest": json.loads(line)}

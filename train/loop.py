@@ -194,7 +194,13 @@ class _Run:
                 images = (images - s.mean) / s.std
                 images = images.expand(*images.shape[:-3], self.channels, *images.shape[-2:])
                 waited += time.perf_counter() - before
-                loss = self.task.loss(self.model, images, targets) / s.accumulate
+                try:
+                    loss = self.task.loss(self.model, images, targets) / s.accumulate
+                except ValueError as error:  # a norm over one value, a size the network does not take
+                    raise IrstkitError(
+                        f"{s.model} cannot be trained on batches of {tuple(images.shape)}: {error}",
+                        hint="a larger --batch or --crop",
+                    ) from error
                 self.fabric.backward(loss)
                 total += loss.item()
             if not math.isfinite(total):

@@ -13,7 +13,7 @@ from ...annotate.console import track
 from ...annotate.errors import IrstkitError
 from ...annotate.files import GrayImage, read_image
 from ...annotate.masks import Instance
-from ...annotate.scr import measure_contrast
+from ...annotate.scr import DEFAULT_RING, measure_contrast
 from . import changes, store
 from .changes import LabelState
 from .documents import Assembly
@@ -347,10 +347,9 @@ def _remeasure(image: Image, shapes: _Shapes) -> None:
         instances.append(found)
     for k in stale:
         annotation = image.labels[k][1]
-        ring = annotation["attributes"].get("scr_ring")
-        row = measure_contrast(shapes.image, instances, **({"ring": ring} if isinstance(ring, int) else {}))[
-            k
-        ]
+        asked = annotation["attributes"].get("scr_ring")
+        ring = asked if isinstance(asked, int) else DEFAULT_RING
+        row = measure_contrast(shapes.image, instances, ring=ring)[k]
         achieved = None if row.scr is None else round(abs(row.scr), 6)
         annotation["attributes"] = {
             **annotation["attributes"],

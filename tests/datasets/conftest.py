@@ -76,7 +76,7 @@ def make_own(tmp_path):
                          "bbox": [x, y, 4, 3], "area": int(mask.sum()), "mine": None, "attributes": attributes}  # fmt: skip
                 if box_only:
                     label |= {"bbox": [x + 0.25, y - 0.5, 3.5, 3.75], "area": 3.5 * 3.75, "segmentation_source": "box",
-                              "segmentation": [[0, 0, 1, 0, 1, 1]]}  # fmt: skip
+                              "segmentation": [[x + 0.25, y - 0.5, x + 3.75, y - 0.5, x + 3.75, y + 3.25, x + 0.25, y + 3.25]]}  # fmt: skip
                 else:
                     label["segmentation"] = encode_mask(mask)
                 coco["annotations"].append(label)

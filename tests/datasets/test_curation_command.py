@@ -227,3 +227,37 @@ def test_a_database_killed_in_the_middle(fo, tmp_path, make_own, module, functio
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_damaged_file_is_named_and_the_push_goes_on_when_it_is_mended(fo, make_pairs, irstkit, tmp_path):
+    root = make_pairs(4)
+    file = root / "masks" / "000002.png"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-20])
+    try:
+        result = irstkit("data", "curate", root, "--name", "mended", "--no-app")
+        assert (result.exit_code, "000002.png" in result.stderr) == (1, True)
+        assert irstkit("data", "pull", "mended", "--out", tmp_path / "o.json").exit_code == 1
+        file.write_bytes(whole)
+        assert irstkit("data", "curate", root, "--name", "mended", "--no-app").exit_code == 0
+        assert fo.load_dataset("mended").count() == 4
+        assert irstkit("data", "pull", "mended", "--out", tmp_path / "o.json").exit_code == 0
+        assert irstkit("data", "diff", root, tmp_path / "o.json", "--exit-code").exit_code == 0
+    finally:
+        if "mended" in fo.list_datasets():
+            fo.delete_dataset("mended")
+
+
+def test_a_port_that_is_taken_is_an_error(fo, make_pairs, irstkit):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        try:
+            result = irstkit(
+                "data", "curate", make_pairs(1), "--name", "port", "--port", taken.getsockname()[1]
+            )
+            assert (result.exit_code, "choose another --port" in result.stderr) == (1, True)
+        finally:
+            fo.delete_dataset("port")

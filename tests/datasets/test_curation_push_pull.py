@@ -440,3 +440,21 @@ def test_labels_cannot_be_applied_to_a_folder_of_images(fo, tmp_path, pushed, ir
     assert irstkit("data", "pull", "plain", "--out", tmp_path / "a.json").exit_code == 0
     (label,) = json.loads((tmp_path / "a.json").read_text())["annotations"]
     assert (label["bbox"], label["area"]) == ([10, 10, 2, 2], 4)
+
+
+@pytest.mark.parametrize("kind", ["own", "boxes", "pairs"])
+def test_a_pulled_file_with_every_kind_of_edit_passes_the_check(
+    fo, kind, make_own, make_pairs, pushed, irstkit, tmp_path
+):
+    root = make_pairs(5) if kind == "pairs" else make_own(5, box_only=kind == "boxes")
+    dataset, _ = pushed("checked", root)
+    prefix = "" if kind == "pairs" else "images/"
+    mangle(fo, dataset, f"{prefix}000003")
+    edit(dataset, f"{prefix}000001", lambda labels, sample: labels.pop(0))
+    edit(dataset, f"{prefix}000002", lambda labels, sample: labels[0].tags.append("odd"))
+    out = tmp_path / "out.json"
+    assert irstkit("data", "pull", "checked", "--out", out).exit_code == 0
+    result = irstkit("annotate", "check", out, "--json")
+    assert result.exit_code == 0, result.stdout
+    found = [f for f in json.loads(result.stdout).get("findings", []) if f["severity"] == "error"]
+    assert found == []

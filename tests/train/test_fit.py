@@ -336,3 +336,13 @@ def test_equal_checkpoints_have_equal_bytes(tmp_path):
             tmp_path / name, {"model": {"name": "x", "options": {}, "state": {"a": torch.ones(3)}}}
         )
     assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "another.pt").read_bytes()
+
+
+def test_a_batch_that_the_network_cannot_be_trained_on_is_one_clear_error(irstkit, split_pairs, tmp_path):
+    root = split_pairs(7, 2)
+    result = irstkit(
+        *("train", "fit", "acm", "--real", root, "--steps", 2, "--batch", 1, "--crop", 32, "--threads", 1),
+        *("--option", "blocks=1", "--device", "cpu", "--out", tmp_path / "run"),
+    )
+    assert result.exit_code == 1
+    assert "two images or more" in result.stderr and "--batch" in result.stderr
