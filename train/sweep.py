@@ -143,12 +143,14 @@ def _check_same(out: Path, described: dict[str, Any]) -> None:
         raise IrstkitError("not empty, and not the folder of a sweep", path=out)
     former = read_json(out / "sweep.json")
     for key, value in described.items():
-        if former.get(key) != value:
-            raise IrstkitError(
-                f"holds a sweep with other {key}: {former.get(key)}, now {value}",
-                path=out,
-                hint="name another --out",
-            )
+        before = former.get(key)
+        if before == value:
+            continue
+        what = f"{key} {before!r}, now {value!r}"
+        if isinstance(before, dict) and isinstance(value, dict):
+            differing = [k for k in {**before, **value} if before.get(k) != value.get(k)]
+            what = ", ".join(f"{k} {before.get(k)!r}, now {value.get(k)!r}" for k in differing)
+        raise IrstkitError(f"holds a sweep of other {key}: {what}", path=out, hint="name another --out")
 
 
 def _finished(folder: Path, material: Material) -> dict[str, Any] | None:

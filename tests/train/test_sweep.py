@@ -65,7 +65,7 @@ def test_stopped_sweeps_go_on(irstkit, sets, tmp_path):
         assert result.exit_code == 0, result.output
         calls += 1
         assert calls < 20
-    assert calls > 3
+    assert calls > 1, "it was stopped on the way"
     for name in ("sweep.csv", "sweep.md"):
         assert (whole / name).read_text() == (parts / name).read_text()
 
