@@ -32,7 +32,12 @@ from irstkit.train.tasks import BoxTask, ClipPredictor
 RUNS: dict[str, dict[str, Any]] = {
     "dfar": {"options": {}, "steps": 250, "lr": 2e-4, "batch": 8},
     "eflnet": {"options": {"width": 0.25, "blocks": 1}, "steps": 300, "lr": 2e-3, "batch": 8},
-    "std2net": {"options": {"base": 4, "features": 8, "head_bias": -4.0}, "steps": 200, "lr": 1e-3, "batch": 4},
+    "std2net": {
+        "options": {"base": 4, "features": 8, "head_bias": -4.0},
+        "steps": 200,
+        "lr": 1e-3,
+        "batch": 4,
+    },
 }
 
 
