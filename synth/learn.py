@@ -209,6 +209,7 @@ def export(torch: Any, net: Any, out: Path) -> None:
                 net, (sample,), str(temporary), input_names=["image"], output_names=["scores"], opset_version=18,
                 dynamo=True, external_data=False, verbose=False,
             )  # fmt: skip
+        temporary.write_bytes(_without_traces(temporary))
         check = cv2.dnn.readNetFromONNX(str(temporary))
         check.setInput(sample.numpy())
         with torch.no_grad():
@@ -217,3 +218,18 @@ def export(torch: Any, net: Any, out: Path) -> None:
             raise IrstkitError(
                 f"the exported network differs from the trained one by {difference:.2g}", path=out
             )
+
+
+def _without_traces(path: Path) -> bytes:
+    """The ONNX file without the exporter's stack traces: they name folders of the machine it was made on."""
+    import onnx
+
+    model = onnx.load(str(path))
+    graph = model.graph
+    parts = [model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer]
+    for function in model.functions:
+        parts += [function, *function.node]
+    for part in parts:
+        part.doc_string = ""
+        del part.metadata_props[:]
+    return model.SerializeToString(deterministic=True)

@@ -86,6 +86,7 @@ def test_procedural_scenes_are_usable_reproducible_and_different(scene):
 
 def test_the_shipped_network_is_small_and_knows_procedural_scenes():
     assert learn.WEIGHTS.stat().st_size < 1_000_000
+    assert b"site-packages" not in learn.WEIGHTS.read_bytes(), "stack traces name somebody's folders"
     net = learn.SceneNet()
     told, truth = [], []
     for scene in SCENES:
