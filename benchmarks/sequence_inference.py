@@ -2,7 +2,8 @@
 
     python benchmarks/sequence_inference.py --size 256 --frames 12 --threads 1 --json benchmarks/results/sequence_inference.json
 
-Three ways, taken in turn in every round, best round of each: every clip on its own through ``forward``
+Frames a second of CPU time (one thread by default, so that what else the machine does falls out). Three ways,
+taken in turn in every round, best round of each: every clip on its own through ``forward``
 (``alone``); the same network with each frame's features kept (``once``); and that with normalisation folded
 into the convolutions (``folded``, as prediction does it). The largest difference of the outputs to ``alone``
 is printed with the speed. The weights are random with running statistics as after training.
@@ -55,9 +56,9 @@ def measure(name: str, size: int, count: int, rounds: int) -> dict[str, Any]:
     results: dict[str, list[torch.Tensor]] = {}
     for _ in range(rounds):
         for way, run in ways.items():
-            start = time.perf_counter()
+            start = time.process_time()
             results[way] = run()
-            best[way] = min(best[way], time.perf_counter() - start)
+            best[way] = min(best[way], time.process_time() - start)
     row: dict[str, Any] = {"model": name, "size": size, "frames": count}
     for way in ways:
         row[f"{way}_fps"] = round(count / best[way], 3)
