@@ -80,7 +80,7 @@ def cell(given: argparse.Namespace, arm: str, seed: int, end: float | None) -> N
         return
     name = f"{arm}-{given.steps}x{given.crop}-s{seed}"
     given.out.mkdir(parents=True, exist_ok=True)
-    with open(given.out / f"{name}.lock", "w") as lock:
+    with (given.out / f"{name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -131,7 +131,7 @@ def make(given: argparse.Namespace, arm: str) -> tuple[Path, object]:
     backgrounds, preset, changed = OURS[arm]
     folder = given.out / "images" / arm
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.parent / f"{arm}.lock", "w") as lock:
+    with (folder.parent / f"{arm}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         options: list[object] = []
         for one in backgrounds:
@@ -163,7 +163,7 @@ def rows() -> list[dict]:
 
 def keep(row: dict) -> None:
     """Add a row; two processes may do so."""
-    with open(RESULTS.with_suffix(".lock"), "w") as lock:
+    with RESULTS.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         everything = sorted([*rows(), row], key=lambda r: (r["steps"], r["crop"], r["arm"], r["seed"]))
         part = RESULTS.with_suffix(".part")
