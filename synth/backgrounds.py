@@ -51,17 +51,22 @@ class Background:
 
 @dataclass
 class Store:
-    """Target-free backgrounds in one flat file, opened read-only by every worker."""
+    """Target-free backgrounds in one flat file, opened read-only by every worker.
+
+    ``data`` is the file's content where it is sent to workers that do not see the file.
+    """
 
     path: Path
     items: tuple[Background, ...]
     left_out: dict[str, int] = field(default_factory=dict)
+    data: bytes | None = None
 
     def read(self, item: Background) -> NDArray:
         """The (H, W) uint8 or uint16 pixels, memory-mapped; the file is opened once a process."""
         flat = self.__dict__.get("_flat")
         if flat is None:
-            flat = np.asarray(np.memmap(self.path, np.uint8, "r"))
+            file = np.memmap(self.path, np.uint8, "r") if self.data is None else None
+            flat = np.frombuffer(self.data or b"", np.uint8) if file is None else np.asarray(file)
             self.__dict__["_flat"] = flat
         wide = 2 if item.depth == 16 else 1
         part = flat[item.offset : item.offset + item.size[0] * item.size[1] * wide]
