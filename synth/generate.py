@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from time import monotonic
@@ -92,7 +92,7 @@ def generate(
             scenes=scenes,
             depth=depth,
         )
-        _claim(root, describe(recipe, count, include_test), count)
+        claim(root, describe(recipe, count, include_test), count)
     except BaseException:
         if fresh:
             shutil.rmtree(root, ignore_errors=True)
@@ -167,6 +167,11 @@ def _check(root: Path, count: int, seed: int, size: int, splits: dict[str, float
         raise IrstkitError(f"the seed must be at least 0, got {seed}")
     if not MIN_SIZE <= size <= 8192:
         raise IrstkitError(f"the image size must be from {MIN_SIZE} to 8192 pixels, got {size}")
+    check_folder(root, splits, depth)
+
+
+def check_folder(root: Path, splits: dict[str, float], depth: int | None) -> None:
+    """Refuse bad splits and depths, and an output folder that holds what irstkit synth did not write."""
     if depth not in (None, 8, 16):
         raise IrstkitError(f"the depth is 8 or 16 bit, got {depth}")
     for part, share in splits.items():
@@ -217,8 +222,20 @@ def describe(recipe: Recipe, count: int, include_test: bool = False) -> dict[str
     }
 
 
-def _claim(root: Path, document: dict[str, Any], count: int) -> None:
-    """Refuse a folder of another recipe, then write synth.yaml."""
+def claim(
+    root: Path,
+    document: dict[str, Any],
+    count: int,
+    *,
+    what: str = "images",
+    reopen: Callable[[Path], None] = unmerge,
+    limit: int = FLAT_LIMIT,
+) -> None:
+    """Refuse a folder of another recipe, then write synth.yaml.
+
+    ``what`` the count counts; ``reopen`` turns a finished set back into parts; a set of up to ``limit`` cannot
+    be continued beyond it.
+    """
     path = root / "synth.yaml"
     if path.is_file():
         try:
@@ -238,18 +255,18 @@ def _claim(root: Path, document: dict[str, Any], count: int) -> None:
             )
         if count < old["count"]:
             raise IrstkitError(
-                f"this folder is of {old['count']} images, {count} were asked for",
+                f"this folder is of {old['count']} {what}, {count} were asked for",
                 path=path,
                 hint="a larger count continues it, a smaller one needs another --out",
             )
-        if count > FLAT_LIMIT >= old["count"]:
+        if count > limit >= old["count"]:
             raise IrstkitError(
-                f"sets of more than {FLAT_LIMIT} images lie in sub-folders: {old['count']} images cannot be continued to {count}",
+                f"sets of more than {limit} images lie in sub-folders: {old['count']} images cannot be continued to {count}",
                 path=path,
                 hint="choose another --out",
             )
     if (root / "manifest.jsonl").is_file():  # finished: back into parts, to be checked and continued
-        unmerge(root)
+        reopen(root)
         (root / "manifest.jsonl").unlink()
     write_atomic(path, _yaml(document))
 
