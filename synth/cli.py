@@ -77,6 +77,12 @@ def _splits(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
     help="Processes; the result does not depend on it.  [default: all]",
 )
 @click.option(
+    "--dask",
+    metavar="ADDRESS|local:N",
+    help="Make the images on a Dask cluster instead (HOST:PORT of its scheduler, or N workers of this machine); "
+    "the result does not depend on it. Needs the extra [distributed].",
+)
+@click.option(
     "--exclude",
     multiple=True,
     metavar="PATH[:SCHEME/PART]",
@@ -101,8 +107,8 @@ def _splits(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
 @click.option("--json", "as_json", is_flag=True, help="Print the totals as JSON.")
 def images(
     out: Path | None, count: int, seed: int, backgrounds: tuple[str, ...], preset: str, overrides: tuple[str, ...],
-    splits: dict[str, float] | None, size: int, depth: str | None, workers: int | None, exclude: tuple[str, ...],
-    include_test: bool, scenes: Path | None, preview: int | None, refused: bool, as_json: bool,
+    splits: dict[str, float] | None, size: int, depth: str | None, workers: int | None, dask: str | None,
+    exclude: tuple[str, ...], include_test: bool, scenes: Path | None, preview: int | None, refused: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a data set of single images: images/, masks/, annotations.json (COCO), manifest, split lists.
 
@@ -115,14 +121,18 @@ def images(
       irstkit synth images --out synth/ --count 500 --seed 1 --backgrounds NUAA-SIRST --preset nudt
       irstkit synth images --out synth/ --count 500 --backgrounds my_frames/ --exclude NUAA-SIRST:50_50/test
       irstkit synth images --out look.png --preview 16 --backgrounds my_frames/ --set contrast.dark=0.5
+      irstkit synth images --out synth/ --count 100000 --dask tcp://10.0.0.5:8786
     """
     import json
     import tempfile
 
     from . import generate as run
+    from .preview import preview as show
 
     if out is None:
         raise click.UsageError("Missing option '--out'.")
+    if dask and workers:
+        raise click.UsageError("--workers and --dask exclude each other: the cluster has its own workers.")
     if refused and not preview:
         raise click.UsageError("--refused goes with --preview.")
     if preview:
@@ -136,12 +146,12 @@ def images(
                 overrides=overrides, exclude=exclude, include_test=include_test, scenes=scenes,
                 depth=int(depth) if depth else None,
             )  # fmt: skip
-            shown = run.preview(out, recipe, preview, refused=refused)
+            shown = show(out, recipe, preview, refused=refused)
         click.echo(f"{out}: {shown} images")
         return
     totals = run.generate(
-        out, count, seed, backgrounds, preset, size=size, splits=splits, workers=workers, overrides=overrides,
-        exclude=exclude, include_test=include_test, scenes=scenes, depth=int(depth) if depth else None,
+        out, count, seed, backgrounds, preset, size=size, splits=splits, workers=workers, dask=dask,
+        overrides=overrides, exclude=exclude, include_test=include_test, scenes=scenes, depth=int(depth) if depth else None,
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps(totals, indent=2))

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...annotate.console import note, progress
 from ...annotate.errors import IrstkitError
-from ..generate import check_folder, claim, describe, prepare, processors
+from ..generate import beginning, check_folder, claim, describe, prepare, processors, sweep
 from ..pool import results
 from ..recipe import Recipe
 from ..writer import part_path
@@ -81,9 +81,8 @@ def generate(
     """
     root = Path(out)
     check_folder(root, splits or {"train": 1.0}, depth)
-    fresh = not root.exists()
     parts = root / "parts"
-    try:
+    with beginning(root):
         recipe = prepare_sequences(
             parts / "backgrounds.raw", sequences, frames, seed, backgrounds, preset, size=size, splits=splits,
             overrides=overrides, exclude=exclude, include_test=include_test, scenes=scenes, depth=depth, onto=onto,
@@ -93,14 +92,6 @@ def generate(
             root, describe_sequences(recipe, count, include_test), count, what="sequences", limit=MOST,
             reopen=lambda path: unmerge(path, recipe),
         )  # fmt: skip
-    except BaseException:
-        if fresh:
-            shutil.rmtree(root, ignore_errors=True)
-        else:
-            (parts / "backgrounds.raw").unlink(missing_ok=True)
-            if parts.is_dir() and not any(parts.iterdir()):
-                parts.rmdir()
-        raise
     spans = spans_of(recipe, count)
     _run(root, recipe, spans, workers or processors())
     info = {"description": "made by irstkit synth sequences", "preset": recipe.preset.name, "seed": seed}
@@ -234,8 +225,7 @@ def _run(root: Path, recipe: SequenceRecipe, spans: list[Span], workers: int) ->
         if read_block(root, number, recipe, span) is None:
             part_path(root, number).unlink(missing_ok=True)
             todo.append(number)
-    for left in (f for folder in ("images", "masks", "parts") for f in (root / folder).rglob(".*-*")):
-        left.unlink()  # what a killed run was writing
+    sweep(root)
     total = sum(b - a for _, a, b in spans)
     there = total - sum(spans[k][2] - spans[k][1] for k in todo)
     if there:
