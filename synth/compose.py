@@ -70,7 +70,7 @@ def make_image(recipe: Recipe, index: int) -> Made:
         gate.append("no place for the requested SCR")
         asked = ", ".join(f"{scr:.1f}" for scr, _ in wanted)
         refused.append((frame.image, f"SCR {asked}"))
-    _settle(frame)
+    settle(frame)
     if preset.sensor.jpeg is not None:
         _compress(frame, round(preset.sensor.jpeg.at(rng.random())))
     part = part_of(ground.group, recipe.seed, recipe.splits)
@@ -167,7 +167,7 @@ def _compress(frame: Frame, quality: int) -> None:
         target.clipped = int(np.count_nonzero((inner == 0) | (inner == top)))
 
 
-def _settle(frame: Frame) -> None:
+def settle(frame: Frame) -> None:
     """Measure every target on the image as written; where targets share light, solve again until it holds."""
     ring = frame.recipe.preset.contrast.ring
     tolerance = TOLERANCE[frame.recipe.depth]

@@ -79,7 +79,7 @@ def _patch(
         angle = pi * rng.random() if ratio > 1 else 0.0
         if preset.point.aligned > 0 and rng.random() < preset.point.aligned:
             angle = 0.0
-        shape = shapes.point_shape(area, x, y, _psf(preset, area, sigma, rng.random()), ratio, angle)
+        shape = shapes.point_shape(area, x, y, psf(preset, area, sigma, rng.random()), ratio, angle)
     else:
         x, y = rng.random() - 0.5, rng.random() - 0.5
         if kind == "spot" and not preset.spot.regular:
@@ -118,7 +118,7 @@ def _optics(preset: Preset, rng: np.random.Generator) -> tuple[float, float, flo
     return glow, glow_sigma, sharpen, sharpen_sigma
 
 
-def _psf(preset: Preset, area: int, blur: float, u: float) -> float:
+def psf(preset: Preset, area: int, blur: float, u: float) -> float:
     """The PSF's sigma: drawn, or the one at which the core holds a drawn share of the blurred energy.
 
     A disc of ``area`` pixels holds the share 1 - exp(-area / (2 pi sigma^2)) of a Gaussian; the blur's
