@@ -1,6 +1,6 @@
 """What networks of clips gain from their neighbours: synthetic sequences and real videos, held-out sequences.
 
-    python benchmarks/sequences.py --work /somewhere/with/space                       # about 12 minutes of one core
+    python benchmarks/sequences.py --work /somewhere/with/space                       # about an hour of one core
     python benchmarks/sequences.py --work ... --scale full --experiments daub         # hours of one core
     python benchmarks/sequences.py --work ... --drone path/to/drone-ir --experiments drone
 
@@ -50,11 +50,11 @@ SEGMENTER = ["--schedule", "cosine", "--warmup", "20", "--clip", "1", "--augment
              "--option", "head_bias=-4.0"]  # fmt: skip
 SCALES: dict[str, dict[str, list[str]]] = {
     "quick": {
-        "dfar": ["--option", "width=0.5", "--lr", "5e-4", "--steps", "800", "--ema", "0.98", *DETECTOR],
-        "eflnet": ["--option", "width=0.25", "--option", "blocks=1", "--lr", "2e-3", "--steps", "240",
-                   "--ema", "0.95", *DETECTOR],
-        "std2net": ["--option", "base=4", "--option", "features=8", "--lr", "3e-3", "--steps", "160", *SEGMENTER],
-        "sd2net": ["--option", "base=4", "--lr", "3e-3", "--steps", "160", *SEGMENTER],
+        "dfar": ["--option", "width=0.5", "--lr", "1e-3", "--steps", "1000", "--ema", "0.99", *DETECTOR],
+        "eflnet": ["--option", "width=0.25", "--option", "blocks=1", "--lr", "1e-3", "--steps", "600",
+                   "--ema", "0.99", *DETECTOR],
+        "std2net": ["--option", "base=4", "--option", "features=8", "--lr", "2e-3", "--steps", "600", *SEGMENTER],
+        "sd2net": ["--option", "base=4", "--lr", "2e-3", "--steps", "600", *SEGMENTER],
     },
     "full": {
         "dfar": ["--lr", "5e-4", "--steps", "2000", "--ema", "0.99", *DETECTOR],
@@ -126,14 +126,13 @@ def run(
         options += ["--max-minutes", max(minutes, 1e-3)]
     start = time.process_time()
     told = irstkit("train", "fit", model, source, data, "--out", out, *options, "--json")
-    spent = work / "spent.json"
-    known = json.loads(spent.read_text()) if spent.exists() else {}
-    known[str(out)] = round(known.get(str(out), 0) + time.process_time() - start, 1)
-    spent.write_text(json.dumps(known))
+    spent = out.with_suffix(".seconds")
+    before = float(spent.read_text()) if spent.exists() else 0.0
+    spent.write_text(str(round(before + time.process_time() - start, 1)))
     return out if json.loads(told)["status"] == "finished" else None
 
 
-def score(name: str, arm: str, scale: str, seed: int, data: Path, out: Path, work: Path) -> dict[str, Any]:
+def score(name: str, arm: str, scale: str, seed: int, data: Path, out: Path) -> dict[str, Any]:
     """The row of an arm."""
     boxes = name != "mirsdt"
     common = ["--data", data, "--split", "by_scene/test" if name == "drone" else "synth/test", "--json",
@@ -144,7 +143,7 @@ def score(name: str, arm: str, scale: str, seed: int, data: Path, out: Path, wor
         "experiment": name, "arm": arm, "scale": scale, "seed": seed, "model": settings["model"],
         "options": settings["options"], "steps": settings["steps"], "batch": settings["batch"],
         "crop": settings["crop"], "lr": settings["lr"], "split_hash": result["split_hash"],
-        "training_cpu_seconds": json.loads((work / "spent.json").read_text())[str(out)],
+        "training_cpu_seconds": float(out.with_suffix(".seconds").read_text()),
     }  # fmt: skip
     if boxes:
         at, centre = result["operating"], result["centre"]
@@ -205,8 +204,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/sequences.json"))
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    former = json.loads(given.json.read_text()) if given.json.exists() else {"rows": []}
-    rows = {(r["experiment"], r["arm"], r["scale"], r["seed"]): r for r in former["rows"]}
     end = None if given.max_minutes is None else time.monotonic() + 60 * given.max_minutes
     whole = True
     for name in given.experiments:
@@ -220,14 +217,16 @@ def main() -> None:
                 if done is None:
                     whole = False
                     continue
-                row = score(name, arm, given.scale, seed, data, done, given.work)
-                rows[name, arm, given.scale, seed] = row
+                row = score(name, arm, given.scale, seed, data, done)
                 print(json.dumps({k: v for k, v in row.items() if k != "ap50_by_sequence"}), flush=True)
                 about = {
                     "command": f"python benchmarks/sequences.py --scale {given.scale}",
                     "conditions": f"One thread, {platform.machine()}, cores shared with other work; CPU seconds of "
                     "training without scoring.",
                 }
+                former = json.loads(given.json.read_text()) if given.json.exists() else {"rows": []}
+                rows = {(r["experiment"], r["arm"], r["scale"], r["seed"]): r for r in former["rows"]}
+                rows[name, arm, given.scale, seed] = row
                 order = sorted(rows.values(), key=lambda r: (list(ARMS).index(r["experiment"]), r["scale"]))
                 given.json.parent.mkdir(parents=True, exist_ok=True)
                 given.json.write_text(json.dumps({**about, "rows": order}, indent=2) + "\n", encoding="utf-8")
