@@ -118,7 +118,7 @@ def gather(
     from ..datasets.twins import SIDE, THRESHOLD, thumbnail, twin_groups_of
 
     wanted: list[tuple[Dataset, Record]] = []
-    banned: dict[Path, Record] = {}
+    banned: dict[tuple[Path, int | None], Record] = {}
     for source in sources:
         data = open_dataset(source.path)
         if source.split:
@@ -130,11 +130,11 @@ def gather(
         if not include_test:
             for record in data:
                 if record.splits.get(scheme, "").startswith("test"):
-                    banned[record.image.resolve()] = record
+                    banned[record.image.resolve(), record.video_frame] = record
     for source in exclude:
         data = open_dataset(source.path)
         for record in data.part(source.split or "all", check=False):
-            banned[record.image.resolve()] = record
+            banned[record.image.resolve(), record.video_frame] = record
     left_out: dict[str, int] = {}
     net = None
 
@@ -150,7 +150,7 @@ def gather(
     offset = 0
     with store_path.open("wb") as stream:
         for data, record in track(wanted, "Preparing backgrounds"):
-            if record.image.resolve() in banned:
+            if (record.image.resolve(), record.video_frame) in banned:
                 leave("test image")
                 continue
             need = size / (min(record.size) or 1)

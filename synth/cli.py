@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .cli_sequences import make_command
+
 
 @click.group("synth", context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
@@ -15,6 +17,7 @@ def cli() -> None:
     Examples:
       irstkit synth images --out synth/ --count 500 --backgrounds path/to/NUAA-SIRST
       irstkit synth images --out synth/ --count 200 --backgrounds procedural --splits train=0.8,val=0.1,test=0.1
+      irstkit synth sequences --out sequences/ --sequences 20 --frames 100 --preset daub
       irstkit synth presets
     """
 
@@ -174,13 +177,16 @@ def presets(name: str | None) -> None:
       irstkit synth presets nudt > mine.yaml
     """
     from .preset import FOLDER, load_preset, preset_names
+    from .sequences.preset import SEQUENCE_FOLDER, load_sequence_preset, sequence_preset_names
 
     if name is None:
         for known in preset_names():
             click.echo(f"{known:12} {load_preset(known).description}")
+        for known in sequence_preset_names():
+            click.echo(f"{known:12} (sequences) {load_sequence_preset(known).description}")
         return
-    load_preset(name)
-    path = FOLDER / f"{name}.yaml"
+    load_sequence_preset(name)
+    path = (SEQUENCE_FOLDER if name in sequence_preset_names() else FOLDER) / f"{name}.yaml"
     click.echo((path if path.is_file() else Path(name)).read_text("utf-8"), nl=False)
 
 
@@ -394,3 +400,6 @@ def scenes_train(
         seed=seed,
     )
     click.echo(f"{out}: {number} parameters, {out.stat().st_size} bytes, {len(images)} real images")
+
+
+cli.add_command(make_command(_splits))

@@ -76,7 +76,7 @@ def _patch(
         x, y = phase * (2 * rng.random() - 1), phase * (2 * rng.random() - 1)
         ratio = preset.point.anisotropy.at(rng.random())
         angle = pi * rng.random() if ratio > 1 else 0.0
-        shape = shapes.point_shape(area, x, y, _psf(preset, area, sigma, rng.random()), ratio, angle)
+        shape = shapes.point_shape(area, x, y, psf(preset, area, sigma, rng.random()), ratio, angle)
     else:
         x, y = rng.random() - 0.5, rng.random() - 0.5
         if kind == "spot":
@@ -94,7 +94,7 @@ def _patch(
     )  # fmt: skip
 
 
-def _psf(preset: Preset, area: int, blur: float, u: float) -> float:
+def psf(preset: Preset, area: int, blur: float, u: float) -> float:
     """The PSF's sigma: drawn, or the one at which the core holds a drawn share of the blurred energy.
 
     A disc of ``area`` pixels holds the share 1 - exp(-area / (2 pi sigma^2)) of a Gaussian; the blur's

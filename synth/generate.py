@@ -6,8 +6,8 @@ import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -92,10 +92,9 @@ def generate(
     root = Path(out)
     shares = splits or {"train": 1.0}
     _check(root, count, seed, size, shares, depth)
-    fresh = not root.exists()
     parts = root / "parts"
     with connect(dask) if dask else nullcontext() as cluster:
-        try:
+        with beginning(root):
             recipe = prepare(
                 parts / "backgrounds.raw",
                 seed,
@@ -109,15 +108,7 @@ def generate(
                 scenes=scenes,
                 depth=depth,
             )
-            _claim(root, describe(recipe, count, include_test), count)
-        except BaseException:
-            if fresh:
-                shutil.rmtree(root, ignore_errors=True)
-            else:
-                (parts / "backgrounds.raw").unlink(missing_ok=True)
-                if parts.is_dir() and not any(parts.iterdir()):
-                    parts.rmdir()
-            raise
+            claim(root, describe(recipe, count, include_test), count)
         _run(root, recipe, count, workers or processors(), cluster)
     info = {"description": "made by irstkit synth", "preset": recipe.preset.name, "seed": seed}
     totals = merge(root, count, shares, info)
@@ -126,6 +117,22 @@ def generate(
         if number == 0:
             note(f"no image fell into {name}: the backgrounds of its share are too few (or the set is small)")
     return {**totals, "preset": recipe.preset.name, "seed": seed, "out": str(root)}
+
+
+@contextmanager
+def beginning(root: Path) -> Iterator[None]:
+    """What goes wrong inside leaves the output folder as it was found."""
+    fresh, parts = not root.exists(), root / "parts"
+    try:
+        yield
+    except BaseException:
+        if fresh:
+            shutil.rmtree(root, ignore_errors=True)
+        else:
+            (parts / "backgrounds.raw").unlink(missing_ok=True)
+            if parts.is_dir() and not any(parts.iterdir()):
+                parts.rmdir()
+        raise
 
 
 def prepare(
@@ -184,6 +191,11 @@ def _check(root: Path, count: int, seed: int, size: int, splits: dict[str, float
         raise IrstkitError(f"the seed must be at least 0, got {seed}")
     if not MIN_SIZE <= size <= 8192:
         raise IrstkitError(f"the image size must be from {MIN_SIZE} to 8192 pixels, got {size}")
+    check_folder(root, splits, depth)
+
+
+def check_folder(root: Path, splits: dict[str, float], depth: int | None) -> None:
+    """Refuse bad splits and depths, and an output folder that holds what irstkit synth did not write."""
     if depth not in (None, 8, 16):
         raise IrstkitError(f"the depth is 8 or 16 bit, got {depth}")
     for part, share in splits.items():
@@ -234,8 +246,20 @@ def describe(recipe: Recipe, count: int, include_test: bool = False) -> dict[str
     }
 
 
-def _claim(root: Path, document: dict[str, Any], count: int) -> None:
-    """Refuse a folder of another recipe, then write synth.yaml."""
+def claim(
+    root: Path,
+    document: dict[str, Any],
+    count: int,
+    *,
+    what: str = "images",
+    reopen: Callable[[Path], None] = unmerge,
+    limit: int = FLAT_LIMIT,
+) -> None:
+    """Refuse a folder of another recipe, then write synth.yaml.
+
+    ``what`` the count counts; ``reopen`` turns a finished set back into parts; a set of up to ``limit`` cannot
+    be continued beyond it.
+    """
     path = root / "synth.yaml"
     if path.is_file():
         try:
@@ -255,18 +279,18 @@ def _claim(root: Path, document: dict[str, Any], count: int) -> None:
             )
         if count < old["count"]:
             raise IrstkitError(
-                f"this folder is of {old['count']} images, {count} were asked for",
+                f"this folder is of {old['count']} {what}, {count} were asked for",
                 path=path,
                 hint="a larger count continues it, a smaller one needs another --out",
             )
-        if count > FLAT_LIMIT >= old["count"]:
+        if count > limit >= old["count"]:
             raise IrstkitError(
-                f"sets of more than {FLAT_LIMIT} images lie in sub-folders: {old['count']} images cannot be continued to {count}",
+                f"sets of more than {limit} images lie in sub-folders: {old['count']} images cannot be continued to {count}",
                 path=path,
                 hint="choose another --out",
             )
     if (root / "manifest.jsonl").is_file():  # finished: back into parts, to be checked and continued
-        unmerge(root)
+        reopen(root)
         (root / "manifest.jsonl").unlink()
     write_atomic(path, _yaml(document))
 
@@ -314,7 +338,7 @@ def _run(root: Path, recipe: Recipe, count: int, workers: int, cluster: Cluster 
         if read_part(root, part, count) is None:
             part_path(root, part).unlink(missing_ok=True)
             missing.append(part)
-    _sweep(root)
+    sweep(root)
     todo = [(part * PART, min((part + 1) * PART, count)) for part in missing]
     total = sum(stop - start for start, stop in todo)
     if total < count:
@@ -337,10 +361,10 @@ def _run(root: Path, recipe: Recipe, count: int, workers: int, cluster: Cluster 
                 write_part(root, part, rows)
                 rows = []
     if cluster is not None:
-        _sweep(root)
+        sweep(root)
 
 
-def _sweep(root: Path) -> None:
+def sweep(root: Path) -> None:
     """Remove what a killed process was writing."""
     for left in (f for folder in ("images", "masks", "parts") for f in (root / folder).rglob(".*-*")):
         left.unlink()

@@ -65,7 +65,7 @@ class Frame:
     def __init__(self, recipe: Recipe, background: NDArray, camera: Camera | None) -> None:
         self.recipe, self.background, self.camera = recipe, background, camera
         self.size = background.shape
-        self.image = camera.expose(background) if camera else background.copy()
+        self.image = camera.expose(background) if camera else written(background, recipe.top)
         self.mask = np.zeros(self.size, dtype=bool)
         self.targets: list[Target] = []
 
@@ -124,6 +124,13 @@ class Frame:
         else:
             levels = np.rint(signal).clip(0, self.recipe.top)
         self.image[y1:y2, x1:x2] = levels.astype(self.image.dtype)
+
+
+def written(signal: NDArray, top: int) -> NDArray:
+    """What the plain camera writes of a signal: whole gray levels from 0 to ``top``."""
+    if signal.dtype.kind == "u":
+        return signal.copy()
+    return np.rint(signal).clip(0, top).astype(np.uint16 if top > 255 else np.uint8)
 
 
 def _in_window(values: NDArray, reach: Box, window: Box) -> NDArray:

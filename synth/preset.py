@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -19,11 +19,11 @@ Scene = Literal["city", "cloud", "field", "sea", "highlight"]
 Silhouette = Literal["aircraft", "helicopter", "uav", "bird", "ship", "vehicle"]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SceneTable(_Part):
+class SceneTable(Part):
     """What is drawn in one scene (P_size of the DNA-Net paper and what it needs besides)."""
 
     count: Distribution = Field(description="targets an image")
@@ -62,7 +62,7 @@ def _share(value: Distribution) -> Distribution:
     return value
 
 
-class KindRule(_Part):
+class KindRule(Part):
     """Weights of the kinds for targets of at most ``up_to`` pixels (the last rule has no limit)."""
 
     up_to: Finite | None = None
@@ -77,7 +77,7 @@ class KindRule(_Part):
         return self
 
 
-class Contrast(_Part):
+class Contrast(Part):
     """SCR and what else decides how bright a target is. Levels are fractions of the full range."""
 
     ring: int = Field(default=10, ge=1, le=100, description="pixels around the tight box")
@@ -88,7 +88,7 @@ class Contrast(_Part):
     dark: float = Field(default=0.0, ge=0, le=1, description="share of dark targets")
 
 
-class MaskPolicy(_Part):
+class MaskPolicy(Part):
     """Where the mask is cut: ``core`` before the blur, ``half`` of the blurred maximum, ``energy`` share."""
 
     policy: Literal["core", "half", "energy"] = "core"
@@ -101,7 +101,7 @@ class MaskPolicy(_Part):
         return _share(value)
 
 
-class Point(_Part):
+class Point(Part):
     """Point targets: a Gaussian PSF integrated over each pixel."""
 
     sigma: Distribution = Distribution(uniform=(0.6, 0.9))
@@ -132,7 +132,7 @@ class Point(_Part):
         return value
 
 
-class Spot(_Part):
+class Spot(Part):
     """Spot targets: flat-topped ellipses."""
 
     aspect: Distribution = Distribution(uniform=(1.0, 1.8))
@@ -146,7 +146,7 @@ class Spot(_Part):
         return value
 
 
-class Extended(_Part):
+class Extended(Part):
     """Extended targets: silhouettes."""
 
     hot_spots: float = Field(
@@ -155,7 +155,7 @@ class Extended(_Part):
     shading: float = Field(default=0.15, ge=0, le=1, description="deviation of the body's own texture")
 
 
-class Placement(_Part):
+class Placement(Part):
     """Where targets go."""
 
     crowded: bool = Field(default=False, description="allow targets in each other's rings, touching ones too")
@@ -166,7 +166,7 @@ class Placement(_Part):
     rounds: int = Field(default=30, ge=1, le=200, description="heights tried before a target is marked")
 
 
-class Background(_Part):
+class Background(Part):
     """How a crop is taken."""
 
     scale: tuple[Finite, Finite] = Field(default=(1.0, 1.0), description="output pixels a source pixel")
@@ -180,7 +180,7 @@ class Background(_Part):
         return value
 
 
-class Gate(_Part):
+class Gate(Part):
     """The quality gate in place of the paper's removal by hand. Levels are fractions of the full range."""
 
     min_deviation: float = Field(
@@ -196,7 +196,7 @@ class Gate(_Part):
     )
 
 
-class Sensor(_Part):
+class Sensor(Part):
     """The camera; everything is off at its default. Levels are gray levels of 8 bit unless said otherwise."""
 
     motion_blur: Distribution = Field(
@@ -210,6 +210,9 @@ class Sensor(_Part):
     fixed_offset: float = Field(
         default=0.0, ge=0, le=50, description="deviation of the pixels' offset (DSNU)"
     )
+    fixed_column: float = Field(
+        default=0.0, ge=0, le=50, description="deviation of the columns' offset, the same in all images"
+    )
     row: float = Field(default=0.0, ge=0, le=50, description="deviation of the rows' offset")
     column: float = Field(default=0.0, ge=0, le=50, description="deviation of the columns' offset")
     dead: float = Field(default=0.0, ge=0, le=0.1, description="share of dead pixels")
@@ -220,13 +223,24 @@ class Sensor(_Part):
     def active(self) -> bool:
         """Whether anything but the targets' motion blur is on."""
         return (
-            any((self.shot, self.read, self.fixed_gain, self.fixed_offset, self.row, self.column, self.dead))
+            any(
+                (
+                    self.shot,
+                    self.read,
+                    self.fixed_gain,
+                    self.fixed_offset,
+                    self.fixed_column,
+                    self.row,
+                    self.column,
+                    self.dead,
+                )
+            )
             or self.gain.bounds() != (1.0, 1.0)
             or self.offset.bounds() != (0.0, 0.0)
         )
 
 
-class Negatives(_Part):
+class Negatives(Part):
     """Hard negatives (negatives.py): drawn after the targets, out of their rings, without a label. Off at 0."""
 
     count: Distribution = Field(default=Distribution(value=0.0), description="an image")
@@ -265,7 +279,7 @@ class Negatives(_Part):
         return self.count.bounds()[1] >= 0.5
 
 
-class Copies(_Part):
+class Copies(Part):
     """The same scene several times, its targets blended anew (copies.py). Off at 1."""
 
     count: int = Field(
@@ -273,7 +287,7 @@ class Copies(_Part):
     )
 
 
-class Preset(_Part):
+class Preset(Part):
     """A preset in full."""
 
     name: str
@@ -344,6 +358,9 @@ class Preset(_Part):
         return _plain(self.model_dump(mode="json", exclude_none=True, exclude=off))
 
 
+P = TypeVar("P", bound=Preset)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
@@ -355,8 +372,14 @@ def preset_names() -> list[str]:
     return sorted(f.stem for f in FOLDER.glob("*.yaml"))
 
 
-def load_preset(name: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Preset:
-    """A preset by its name or file, with ``key.sub=value`` overrides applied.
+def load_preset(
+    name: str | Path,
+    overrides: tuple[str, ...] | list[str] = (),
+    *,
+    kind: type[P] = Preset,  # type: ignore[assignment]
+    folders: tuple[Path, ...] = (FOLDER,),
+) -> P:
+    """A preset by its name (looked for in ``folders``) or file, with ``key.sub=value`` overrides applied.
 
     Raises
     ------
@@ -364,14 +387,13 @@ def load_preset(name: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
         For an unknown name (listing the ones there are), a file that is not YAML, an unknown key, a wrong
         type or an illegal value, each by its dotted name.
     """
-    path = FOLDER / f"{name}.yaml"
-    if not path.is_file() or "/" in str(name):
-        path = Path(name)
-        if not path.is_file():
-            raise IrstkitError(
-                f"no preset {str(name)!r}",
-                hint=f"there are: {', '.join(preset_names())}; or give a YAML file",
-            )
+    known = [f for folder in folders for f in sorted(folder.glob("*.yaml"), key=lambda f: f.stem)]
+    path = next((f for f in known if f.stem == str(name)), Path(name))
+    if not path.is_file():
+        raise IrstkitError(
+            f"no preset {str(name)!r}",
+            hint=f"there are: {', '.join(f.stem for f in known)}; or give a YAML file",
+        )
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -382,13 +404,18 @@ def load_preset(name: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
         raise IrstkitError("a preset is a mapping of keys to values", path=path)
     for text in overrides:
         _override(values, text)
-    return make_preset(values, path.name)
+    return make_preset(values, path.name, kind=kind)
 
 
-def make_preset(values: dict[str, Any], where: str = "preset") -> Preset:
+def make_preset(
+    values: dict[str, Any],
+    where: str = "preset",
+    *,
+    kind: type[P] = Preset,  # type: ignore[assignment]
+) -> P:
     """A preset from plain values; errors name the key."""
     try:
-        return Preset.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         told = []
         for item in error.errors():

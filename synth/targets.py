@@ -215,6 +215,30 @@ def extended_shape(
         matrix = np.diag([mirror, squeeze]) @ matrix
     else:
         matrix = np.array([[cos(turn), -sin(turn)], [sin(turn), cos(turn)]]) @ np.diag([mirror, squeeze])
+    return posed_shape(
+        silhouette, number, matrix, area, x, y, turn, mirror < 0, hot, shading=shading, rng=rng
+    )
+
+
+def posed_shape(
+    silhouette: str,
+    number: int,
+    matrix: Values,
+    area: int,
+    x: float,
+    y: float,
+    turn: float,
+    mirrored: bool,
+    hot: bool,
+    *,
+    shading: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> Shape:
+    """View ``number`` of a silhouette under a (2, 2) ``matrix``, as :func:`extended_shape` draws it.
+
+    ``turn`` (radians) and ``mirrored`` are only written down. Without ``shading``, which needs ``rng``, equal arguments give equal pixels.
+    """
+    view = VIEWS[silhouette][number]
     coverage, top, left, scale = _raster(view, matrix, area, x, y)
     core = _largest(brightest(coverage, area) & (coverage > 0.02))
     values = coverage
@@ -227,7 +251,7 @@ def extended_shape(
         "view": number,
         "heading": round(float(np.degrees(turn)), 3),
         "length": round(scale, 3),
-        "mirrored": mirror < 0,
+        "mirrored": mirrored,
         "hot_spots": hot,
     }
     return Shape(values, core, top, left, x, y, "extended", detail)
@@ -283,13 +307,15 @@ def _surface(
     x: float,
     y: float,
     shading: float,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
 ) -> Values:
     """Brightness of the body: a smooth texture about 0.75, and hot spots up to 1."""
     height, width = size
-    coarse = rng.standard_normal((max(2, height // 4 + 1), max(2, width // 4 + 1)))
-    texture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    surface = np.clip(0.75 * (1.0 + shading * texture), 0.3, 1.0)
+    surface = np.full(size, 0.75)
+    if rng is not None:
+        coarse = rng.standard_normal((max(2, height // 4 + 1), max(2, width // 4 + 1)))
+        texture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        surface = np.clip(0.75 * (1.0 + shading * texture), 0.3, 1.0)
     if view is not None:
         rows, columns = np.arange(height) + top - y, np.arange(width) + left - x
         for hx, hy, radius, strength in view.hot:

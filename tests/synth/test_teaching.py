@@ -257,3 +257,10 @@ def test_masks_of_copies_agree_with_their_annotations(tmp_path):
                 union[y1:y2, x1:x2] |= instance.mask
         mask = read_image(tmp_path / "set" / image["file_name"].replace("images", "masks")) > 0
         assert np.array_equal(mask, union)
+
+
+def test_sequences_refuse_what_is_for_single_images():
+    from irstkit.synth.sequences.preset import load_sequence_preset
+
+    with pytest.raises(IrstkitError, match="negatives and copies are for single images"):
+        load_sequence_preset("real", ["copies.count=2"])
