@@ -1,11 +1,12 @@
 """Hard negatives: what is bright or wrong in an image and is no target. Documented, never labelled.
 
 They come after the targets, from a random stream of their own, and keep out of every target's light and ring: what
-a target's SCR is measured on does not change by a gray level, and an image without them is the same image.
+a target's SCR is measured on does not change by a gray level, and an image without them is the same image (before
+a JPEG step, which spreads them over their 8x8 blocks).
 
 Light (through the camera, with its noise): ``clutter``, an irregular patch larger than small targets, as a sunlit
 rock, a roof or a cloud's edge; ``glint``, a few short bright streaks beside each other, as the sun on water. Faults of
-the detector (written as they are, sharp to the pixel, which no target seen through optics is): ``hot``, one bright
+the detector (sharp to the pixel, which no target seen through optics is): ``hot``, one bright
 pixel; ``dead``, one black pixel; ``cluster``, two to six touching pixels, hot or dead.
 """
 
@@ -47,14 +48,21 @@ class Negative:
 
 
 def add_negatives(
-    frame: Frame, options: Negatives, rng: np.random.Generator, rejected: Counter
+    frame: Frame, options: Negatives, rng: np.random.Generator, rejected: Counter, *, blocks: bool = False
 ) -> list[Negative]:
-    """Draw negatives and write them into ``frame.image`` (and their light into ``frame.background``)."""
+    """Draw negatives and write them into ``frame.image`` (and their light into ``frame.background``).
+
+    With ``blocks`` a JPEG step follows: they keep out of every 8x8 block that a target or its ring touches.
+    """
     ring, top = frame.recipe.preset.contrast.ring, frame.recipe.top
     height, width = frame.size
     kept_out: list[Box] = []
     for target in frame.targets:
         kept_out += [ring_window(target.box, ring, (height, width)), target.reach]
+    if blocks:
+        kept_out = [
+            (x1 // 8 * 8, y1 // 8 * 8, -(-x2 // 8) * 8, -(-y2 // 8) * 8) for x1, y1, x2, y2 in kept_out
+        ]
     found: list[Negative] = []
     for _ in range(round(options.count.at(rng.random()))):
         kind = choose(options.kinds, rng.random())

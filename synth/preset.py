@@ -62,6 +62,13 @@ def _share(value: Distribution) -> Distribution:
     return value
 
 
+def _between(value: Distribution, least: float, most: float) -> Distribution:
+    low, high = value.bounds()
+    if low < least or high > most:
+        raise ValueError(f"must lie in [{least}, {most}], runs from {low} to {high}")
+    return value
+
+
 class KindRule(Part):
     """Weights of the kinds for targets of at most ``up_to`` pixels (the last rule has no limit)."""
 
@@ -110,6 +117,7 @@ class Point(Part):
     )
     anisotropy: Distribution = Field(default=Distribution(value=1.0), description="larger over smaller sigma")
     phase: float = Field(default=0.5, ge=0, le=0.5, description="sub-pixel offsets run from -phase to phase")
+    aligned: float = Field(default=0.0, ge=0, le=1, description="share whose long axis lies along the rows")
 
     @field_validator("sigma")
     @classmethod
@@ -133,9 +141,13 @@ class Point(Part):
 
 
 class Spot(Part):
-    """Spot targets: flat-topped ellipses."""
+    """Spot targets: flat-topped ellipses, or less regular ones."""
 
     aspect: Distribution = Distribution(uniform=(1.0, 1.8))
+    lumps: Distribution = Field(default=Distribution(value=1), description="ellipses whose union it is")
+    power: Distribution = Field(default=Distribution(value=2), description="superellipse: 2 round, 8 a box")
+    aligned: float = Field(default=0.0, ge=0, le=1, description="share whose long axis lies along the rows")
+    shading: float = Field(default=0.0, ge=0, le=1, description="deviation of the body's own texture")
 
     @field_validator("aspect")
     @classmethod
@@ -144,6 +156,56 @@ class Spot(Part):
         if low < 1 or high > 4:
             raise ValueError(f"must lie in [1, 4], runs from {low} to {high}")
         return value
+
+    @field_validator("lumps")
+    @classmethod
+    def _lumps(cls, value: Distribution) -> Distribution:
+        return _between(value, 1, 8)
+
+    @field_validator("power")
+    @classmethod
+    def _power(cls, value: Distribution) -> Distribution:
+        return _between(value, 1, 20)
+
+    @property
+    def regular(self) -> bool:
+        """Whether all spots are plain ellipses in any direction."""
+        return (
+            self.lumps.bounds()[1] < 1.5
+            and self.power.bounds() == (2, 2)
+            and self.aligned + self.shading == 0
+        )
+
+
+class Optics(Part):
+    """What lens and camera do to a target's light; off at the defaults."""
+
+    glow: Distribution = Field(default=Distribution(value=0.0), description="share of the light in the glow")
+    glow_sigma: Distribution = Field(default=Distribution(value=3.0), description="of the glow, pixels")
+    sharpen: Distribution = Field(
+        default=Distribution(value=0.0), description="edge enhancement (unsharp mask): leaves a dark rim"
+    )
+    sharpen_sigma: Distribution = Field(default=Distribution(value=1.5), description="its Gaussian, pixels")
+
+    @field_validator("glow")
+    @classmethod
+    def _glow(cls, value: Distribution) -> Distribution:
+        return _between(value, 0, 0.9)
+
+    @field_validator("sharpen")
+    @classmethod
+    def _sharpen(cls, value: Distribution) -> Distribution:
+        return _between(value, 0, 5)
+
+    @field_validator("glow_sigma", "sharpen_sigma")
+    @classmethod
+    def _sigmas(cls, value: Distribution) -> Distribution:
+        return _between(value, 0.3, 10)
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is on."""
+        return self.glow.bounds()[1] > 0 or self.sharpen.bounds()[1] > 0
 
 
 class Extended(Part):
@@ -171,6 +233,14 @@ class Background(Part):
 
     scale: tuple[Finite, Finite] = Field(default=(1.0, 1.0), description="output pixels a source pixel")
     flip: bool = Field(default=True, description="mirror left and right")
+    contrast: Distribution = Field(
+        default=Distribution(value=1.0), description="deviations from the crop's mean are multiplied by it"
+    )
+
+    @field_validator("contrast")
+    @classmethod
+    def _contrast(cls, value: Distribution) -> Distribution:
+        return _between(value, 0.05, 5)
 
     @field_validator("scale")
     @classmethod
@@ -218,10 +288,18 @@ class Sensor(Part):
     dead: float = Field(default=0.0, ge=0, le=0.1, description="share of dead pixels")
     gain: Distribution = Distribution(value=1.0)
     offset: Distribution = Distribution(value=0.0)
+    jpeg: Distribution | None = Field(
+        default=None, description="quality 1 to 100 of a JPEG step behind the camera (8 bit only); none: off"
+    )
+
+    @field_validator("jpeg")
+    @classmethod
+    def _quality(cls, value: Distribution | None) -> Distribution | None:
+        return None if value is None else _between(value, 1, 100)
 
     @property
     def active(self) -> bool:
-        """Whether anything but the targets' motion blur is on."""
+        """Whether anything but the targets' motion blur and the JPEG step is on."""
         return (
             any(
                 (
@@ -306,6 +384,7 @@ class Preset(Part):
     point: Point = Point()
     spot: Spot = Spot()
     extended: Extended = Extended()
+    optics: Optics = Optics()
     placement: Placement = Placement()
     background: Background = Background()
     gate: Gate = Gate()
