@@ -62,6 +62,13 @@ def _share(value: Distribution) -> Distribution:
     return value
 
 
+def _between(value: Distribution, least: float, most: float) -> Distribution:
+    low, high = value.bounds()
+    if low < least or high > most:
+        raise ValueError(f"must lie in [{least}, {most}], runs from {low} to {high}")
+    return value
+
+
 class KindRule(Part):
     """Weights of the kinds for targets of at most ``up_to`` pixels (the last rule has no limit)."""
 
@@ -110,6 +117,7 @@ class Point(Part):
     )
     anisotropy: Distribution = Field(default=Distribution(value=1.0), description="larger over smaller sigma")
     phase: float = Field(default=0.5, ge=0, le=0.5, description="sub-pixel offsets run from -phase to phase")
+    aligned: float = Field(default=0.0, ge=0, le=1, description="share whose long axis lies along the rows")
 
     @field_validator("sigma")
     @classmethod
@@ -133,9 +141,13 @@ class Point(Part):
 
 
 class Spot(Part):
-    """Spot targets: flat-topped ellipses."""
+    """Spot targets: flat-topped ellipses, or less regular ones."""
 
     aspect: Distribution = Distribution(uniform=(1.0, 1.8))
+    lumps: Distribution = Field(default=Distribution(value=1), description="ellipses whose union it is")
+    power: Distribution = Field(default=Distribution(value=2), description="superellipse: 2 round, 8 a box")
+    aligned: float = Field(default=0.0, ge=0, le=1, description="share whose long axis lies along the rows")
+    shading: float = Field(default=0.0, ge=0, le=1, description="deviation of the body's own texture")
 
     @field_validator("aspect")
     @classmethod
@@ -144,6 +156,56 @@ class Spot(Part):
         if low < 1 or high > 4:
             raise ValueError(f"must lie in [1, 4], runs from {low} to {high}")
         return value
+
+    @field_validator("lumps")
+    @classmethod
+    def _lumps(cls, value: Distribution) -> Distribution:
+        return _between(value, 1, 8)
+
+    @field_validator("power")
+    @classmethod
+    def _power(cls, value: Distribution) -> Distribution:
+        return _between(value, 1, 20)
+
+    @property
+    def regular(self) -> bool:
+        """Whether all spots are plain ellipses in any direction."""
+        return (
+            self.lumps.bounds()[1] < 1.5
+            and self.power.bounds() == (2, 2)
+            and self.aligned + self.shading == 0
+        )
+
+
+class Optics(Part):
+    """What lens and camera do to a target's light; off at the defaults."""
+
+    glow: Distribution = Field(default=Distribution(value=0.0), description="share of the light in the glow")
+    glow_sigma: Distribution = Field(default=Distribution(value=3.0), description="of the glow, pixels")
+    sharpen: Distribution = Field(
+        default=Distribution(value=0.0), description="edge enhancement (unsharp mask): leaves a dark rim"
+    )
+    sharpen_sigma: Distribution = Field(default=Distribution(value=1.5), description="its Gaussian, pixels")
+
+    @field_validator("glow")
+    @classmethod
+    def _glow(cls, value: Distribution) -> Distribution:
+        return _between(value, 0, 0.9)
+
+    @field_validator("sharpen")
+    @classmethod
+    def _sharpen(cls, value: Distribution) -> Distribution:
+        return _between(value, 0, 5)
+
+    @field_validator("glow_sigma", "sharpen_sigma")
+    @classmethod
+    def _sigmas(cls, value: Distribution) -> Distribution:
+        return _between(value, 0.3, 10)
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is on."""
+        return self.glow.bounds()[1] > 0 or self.sharpen.bounds()[1] > 0
 
 
 class Extended(Part):
@@ -171,6 +233,14 @@ class Background(Part):
 
     scale: tuple[Finite, Finite] = Field(default=(1.0, 1.0), description="output pixels a source pixel")
     flip: bool = Field(default=True, description="mirror left and right")
+    contrast: Distribution = Field(
+        default=Distribution(value=1.0), description="deviations from the crop's mean are multiplied by it"
+    )
+
+    @field_validator("contrast")
+    @classmethod
+    def _contrast(cls, value: Distribution) -> Distribution:
+        return _between(value, 0.05, 5)
 
     @field_validator("scale")
     @classmethod
@@ -218,10 +288,18 @@ class Sensor(Part):
     dead: float = Field(default=0.0, ge=0, le=0.1, description="share of dead pixels")
     gain: Distribution = Distribution(value=1.0)
     offset: Distribution = Distribution(value=0.0)
+    jpeg: Distribution | None = Field(
+        default=None, description="quality 1 to 100 of a JPEG step behind the camera (8 bit only); none: off"
+    )
+
+    @field_validator("jpeg")
+    @classmethod
+    def _quality(cls, value: Distribution | None) -> Distribution | None:
+        return None if value is None else _between(value, 1, 100)
 
     @property
     def active(self) -> bool:
-        """Whether anything but the targets' motion blur is on."""
+        """Whether anything but the targets' motion blur and the JPEG step is on."""
         return (
             any(
                 (
@@ -238,6 +316,53 @@ class Sensor(Part):
             or self.gain.bounds() != (1.0, 1.0)
             or self.offset.bounds() != (0.0, 0.0)
         )
+
+
+class Negatives(Part):
+    """Hard negatives (negatives.py): drawn after the targets, out of their rings, without a label. Off at 0."""
+
+    count: Distribution = Field(default=Distribution(value=0.0), description="an image")
+    kinds: dict[Literal["clutter", "glint", "hot", "dead", "cluster"], Finite] = Field(
+        default={"clutter": 1.0, "glint": 1.0, "hot": 1.0, "dead": 1.0, "cluster": 1.0},
+        description="weights of the kinds",
+    )
+    contrast: Distribution = Field(
+        default=Distribution(uniform=(0.08, 0.5)), description="brightest step, a fraction of the full range"
+    )
+    clutter_area: Distribution = Field(default=Distribution(uniform=(60.0, 400.0)), description="pixels")
+    glint_length: Distribution = Field(
+        default=Distribution(uniform=(2.0, 8.0)), description="pixels a streak"
+    )
+
+    @field_validator("kinds")
+    @classmethod
+    def _weights(cls, value: dict[str, float]) -> dict[str, float]:
+        if not value or min(value.values()) < 0 or sum(value.values()) <= 0:
+            raise ValueError("weights must be at least 0 and not all 0")
+        return value
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Negatives:
+        for key, low, high in (
+            ("count", 0, 100), ("contrast", 0.001, 1), ("clutter_area", 4, 5000), ("glint_length", 1, 40),
+        ):  # fmt: skip
+            found = getattr(self, key).bounds()
+            if found[0] < low or found[1] > high:
+                raise ValueError(f"{key} must lie in [{low}, {high}], runs from {found[0]} to {found[1]}")
+        return self
+
+    @property
+    def active(self) -> bool:
+        """Whether any image can get one."""
+        return self.count.bounds()[1] >= 0.5
+
+
+class Copies(Part):
+    """The same scene several times, its targets blended anew (copies.py). Off at 1."""
+
+    count: int = Field(
+        default=1, ge=1, le=100, description="images a scene: the original and count - 1 copies"
+    )
 
 
 class Preset(Part):
@@ -259,10 +384,13 @@ class Preset(Part):
     point: Point = Point()
     spot: Spot = Spot()
     extended: Extended = Extended()
+    optics: Optics = Optics()
     placement: Placement = Placement()
     background: Background = Background()
     gate: Gate = Gate()
     sensor: Sensor = Sensor()
+    negatives: Negatives = Negatives()
+    copies: Copies = Copies()
 
     @field_validator("scenes")
     @classmethod
@@ -304,8 +432,9 @@ class Preset(Part):
         return self.scenes.get(scene or "all", self.scenes["all"])  # type: ignore[call-overload]
 
     def as_dict(self) -> dict[str, Any]:
-        """The preset in full, as plain values for YAML and JSON."""
-        return _plain(self.model_dump(mode="json", exclude_none=True))
+        """The preset in full, as plain values for YAML and JSON; negatives and copies only where they are on."""
+        off = {key for key in ("negatives", "copies") if getattr(self, key) == type(getattr(self, key))()}
+        return _plain(self.model_dump(mode="json", exclude_none=True, exclude=off))
 
 
 P = TypeVar("P", bound=Preset)

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..annotate.errors import IrstkitError
 from .preset import Sensor
 
 _FIXED = 5  # the stream of what belongs to the camera, not to the frame: one camera a data set
@@ -76,6 +78,15 @@ class Camera:
             return np.where(np.isnan(dead[k]), levels, dead[k]) if self.any_dead else levels
 
         return render
+
+
+def compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """A (H, W) uint8 image through JPEG: what most published frames have been through."""
+    if image.dtype != np.uint8:
+        raise IrstkitError("sensor.jpeg is for 8-bit images only", hint="--depth 8, or take sensor.jpeg out")
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
 @lru_cache(maxsize=2)
