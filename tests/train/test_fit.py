@@ -121,6 +121,27 @@ def test_a_curriculum_changes_what_is_seen_first_and_is_recorded(irstkit, split_
     assert result.exit_code == 1 and "curriculum is 1.5, expected a share" in result.stderr
 
 
+def test_shards_train_as_the_folder_does(irstkit, split_pairs, tmp_path):
+    root = split_pairs(8, 2)
+    assert (
+        irstkit(
+            "data", "export", root, "--to", "webdataset", "--shard-size", 3, "--out", tmp_path / "s"
+        ).exit_code
+        == 0
+    )
+    for name, source in (("a", root), ("b", tmp_path / "s")):
+        result = irstkit(
+            "train", "fit", "sd2net", "--synthetic", source, "--steps", 6, "--out", tmp_path / name, *SMALL
+        )
+        assert result.exit_code == 0, result.output
+    assert hash_of(tmp_path / "a" / "best.pt") == hash_of(tmp_path / "b" / "best.pt")
+    run = json.loads((tmp_path / "b" / "run.json").read_text())
+    assert (
+        run["data"]["synthetic"]["layout"] == "webdataset"
+        and run["data"]["synthetic"]["split"] == "own/train"
+    )
+
+
 def start(root, out, steps, *more):
     command = [sys.executable, "-m", "irstkit", "train", "fit", "sd2net", "--real", root, "--out", out]
     command += ["--steps", steps, *SMALL, *more]
