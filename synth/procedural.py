@@ -23,15 +23,24 @@ Scene = tuple[Field, float | None]
 
 
 def procedural(
-    scene: str, size: int, rng: np.random.Generator, depth: int = 8
+    scene: str, size: int, rng: np.random.Generator, depth: int = 8, *, noisy: bool = True
 ) -> tuple[NDArray, float | None]:
-    """A (size, size) uint8 or uint16 background of a scene, and its horizon's row as a fraction of the height."""
+    """A (size, size) uint8 or uint16 background of a scene, and its horizon's row as a fraction of the height.
+
+    Without ``noisy`` the camera's noise is left out, for frames that bring their own.
+    """
     field, horizon = SCENES[scene](size, rng)
-    return camera(field, rng, depth, soft=scene == "cloud", burnt=scene == "highlight"), horizon
+    return camera(field, rng, depth, soft=scene == "cloud", burnt=scene == "highlight", noisy=noisy), horizon
 
 
 def camera(
-    field: Field, rng: np.random.Generator, depth: int, *, soft: bool = False, burnt: bool = False
+    field: Field,
+    rng: np.random.Generator,
+    depth: int,
+    *,
+    soft: bool = False,
+    burnt: bool = False,
+    noisy: bool = True,
 ) -> NDArray:
     """Optical blur, noise, and an automatic gain that puts the field somewhere in the range.
 
@@ -46,8 +55,10 @@ def camera(
         bright = float(np.percentile(unit, 100 - rng.uniform(2, 20)))
         span = (1 - floor) / max(bright, 0.2)
     noise = rng.uniform(0.003, 0.009)
-    level = floor + span * unit + noise * rng.standard_normal(field.shape)
-    level += 0.25 * noise * rng.standard_normal((1, field.shape[1]))  # columns of an uncooled array
+    level = floor + span * unit
+    if noisy:
+        level += noise * rng.standard_normal(field.shape)
+        level += 0.25 * noise * rng.standard_normal((1, field.shape[1]))  # columns of an uncooled array
     top = 65535 if depth == 16 else 255
     return np.rint(level * top).clip(0, top).astype(np.uint16 if depth == 16 else np.uint8)
 

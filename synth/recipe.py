@@ -17,6 +17,7 @@ from .procedural import procedural
 from .regions import SIDE, crop_outline, outline
 
 IMAGE, SEQUENCE, FRAME, SPLIT, BACKGROUND = range(5)
+COPY, NEGATIVE = 20, 21  # what an option draws has streams of its own: without the option no byte differs
 TOLERANCE = {8: 0.05, 16: 0.01}
 
 
@@ -109,8 +110,15 @@ def _crop(recipe: Recipe, item: Background, rng: np.random.Generator) -> tuple[N
         method = cv2.INTER_AREA if side > recipe.size else cv2.INTER_CUBIC
         pixels = cv2.resize(np.ascontiguousarray(pixels), (recipe.size, recipe.size), interpolation=method)
     pixels = to_depth(pixels, recipe.depth)
+    spread = recipe.preset.background.contrast
+    if spread.bounds() != (1, 1):
+        factor = spread.at(rng.random())
+        mean = float(pixels.mean())
+        pixels = np.rint((pixels - mean) * factor + mean).clip(0, recipe.top).astype(pixels.dtype)
     pixels = np.ascontiguousarray(pixels[:, ::-1] if flip else pixels)
     crop = {"x": x, "y": y, "side": side, "scale": round(recipe.size / side, 6), "flip": bool(flip)}
+    if spread.bounds() != (1, 1):
+        crop["contrast"] = round(factor, 6)
     return pixels, crop
 
 

@@ -7,17 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..annotate.coco import CATEGORY
 from ..annotate.errors import IrstkitError
-from ..annotate.files import atomic_path, encode_png, pixel_hash, read_json, write_atomic, write_json
+from ..annotate.files import encode_png, pixel_hash, read_json, write_atomic, write_json
 from ..annotate.rle import encode_instance
 from .compose import Made
+from .joined import SCHEME, JoinedFiles, edited, read_joined
 from .placement import Target
 from .recipe import Recipe
 
 PART = 1000
 FLAT_LIMIT = 10_000
-SCHEME = "synth"
 
 
 def image_name(index: int, count: int) -> str:
@@ -52,16 +51,27 @@ def attributes(target: Target, recipe: Recipe) -> dict[str, Any]:
 
 def write_image(root: Path, recipe: Recipe, index: int, count: int, made: Made) -> dict[str, Any]:
     """Write an image and its mask; return its row for the part file."""
+    row, files = encode_image(recipe, index, count, made)
+    for name, data in files.items():
+        write_atomic(root / name, data)
+    return row
+
+
+def encode_image(
+    recipe: Recipe, index: int, count: int, made: Made
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """An image's row for the part file, and its files: ``{name: PNG}``."""
     name = image_name(index, count)
     size = made.image.shape[0], made.image.shape[1]
     mask = made.mask.view("u1") * 255
-    write_atomic(root / "images" / name, encode_png(made.image))
-    write_atomic(root / "masks" / name, encode_png(mask))
+    files = {f"images/{name}": encode_png(made.image), f"masks/{name}": encode_png(mask)}
     digest = pixel_hash(made.image)
     entry = {
         "file_name": f"images/{name}", "width": size[1], "height": size[0], "source": "synthetic",
         "scene": made.scene, "background_id": made.background, "sha256": digest,
     }  # fmt: skip
+    if made.copy_of is not None:
+        entry["copy_of"] = f"images/{image_name(made.copy_of, count)}"
     annotations, told = [], []
     for target in made.targets:
         instance, known = target.instance, attributes(target, recipe)
@@ -79,7 +89,11 @@ def write_image(root: Path, recipe: Recipe, index: int, count: int, made: Made) 
         "targets": told, "rejected": made.rejected, "gate": made.gate, "sha256": digest,
         "mask_sha256": pixel_hash(mask),
     }  # fmt: skip
-    return {"image": entry, "annotations": annotations, "manifest": manifest}
+    if recipe.preset.negatives.active:
+        manifest["negatives"] = [negative.as_dict() for negative in made.negatives]
+    if made.copy_of is not None:
+        manifest["copy_of"] = entry["copy_of"]
+    return {"image": entry, "annotations": annotations, "manifest": manifest}, files
 
 
 # ------------------------------------------------------------------------------------------------- parts
@@ -121,15 +135,8 @@ def write_part(root: Path, part: int, rows: list[dict[str, Any]]) -> None:
 def merge(root: Path, count: int, splits: dict[str, float], info: dict[str, Any]) -> dict[str, Any]:
     """Join the parts in index order: annotations.json, split lists, manifest.jsonl; returns the totals.
 
-    One part is held at a time, so that memory does not grow with the number of images.
+    Each part is read once and one is held at a time.
     """
-    parts = range((count + PART - 1) // PART)
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for part in parts:
-            yield from read_json(part_path(root, part))
-
-    ids: dict[str, list[str]] = {part: [] for part in splits}
     totals: dict[str, Any] = {
         "images": 0,
         "targets": 0,
@@ -138,79 +145,70 @@ def merge(root: Path, count: int, splits: dict[str, float], info: dict[str, Any]
         "kinds": {},
         "rejected": {},
         "gate": {},
+        "splits": dict.fromkeys((f"{SCHEME}/{part}" for part in splits), 0),
     }
 
     def add(key: str, name: str, n: int = 1) -> None:
         totals[key][name] = totals[key].get(name, 0) + n
 
-    def dump(value: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-    with (
-        atomic_path(root / "annotations.json") as path,
-        path.open("w", encoding="utf-8", newline="\n") as stream,
-    ):
-        stream.write(f'{{"info": {dump(info)}, "licenses": [], "categories": [{dump(CATEGORY)}], "images": [')
-        for number, row in enumerate(rows(), start=1):
-            stream.write(("" if number == 1 else ",") + "\n" + dump({"id": number, **row["image"]}))
-        stream.write('],\n"annotations": [')
-        annotation_id = 0
-        for number, row in enumerate(rows(), start=1):
-            for annotation in row["annotations"]:
-                annotation_id += 1
-                text = dump({"id": annotation_id, "image_id": number, **annotation})
-                stream.write(("" if annotation_id == 1 else ",") + "\n" + text)
-        stream.write("]}\n")
-    with (
-        atomic_path(root / "manifest.jsonl") as path,
-        path.open("w", encoding="utf-8", newline="\n") as stream,
-    ):
-        for row in rows():
+    with JoinedFiles(root, splits, info) as files:
+        for row in _rows(root, count):
             manifest = row["manifest"]
-            stream.write(dump(manifest) + "\n")
-            part = manifest["split"].rpartition("/")[2]
-            ids[part].append(manifest["file_name"].removesuffix(".png"))
+            files.image(row["image"], row["annotations"], manifest["split"].rpartition("/")[2])
+            files.manifest(manifest)
             totals["images"] += 1
             totals["targets"] += len(manifest["targets"])
+            add("splits", manifest["split"])
             add("scenes", manifest["scene"] or "unknown")
             for target in manifest["targets"]:
                 add("status", target["scr_status"])
                 add("kinds", target["kind"])
+            for negative in manifest.get("negatives", ()):
+                totals.setdefault("negatives", {})
+                add("negatives", negative["kind"])
+            if "copy_of" in manifest:
+                totals["copies"] = totals.get("copies", 0) + 1
             for reason, n in manifest["rejected"].items():
                 add("rejected", reason, n)
             for reason in manifest["gate"]:
                 add("gate", reason)
-        # lists first, the manifest last: its presence says that the set is whole
-        for part, names in ids.items():
-            write_atomic(root / "splits" / SCHEME / f"{part}.txt", "".join(f"{name}\n" for name in names))
-    totals["splits"] = {f"{SCHEME}/{part}": len(names) for part, names in ids.items()}
     return {
         key: dict(sorted(v.items())) if isinstance(v, dict) and key != "splits" else v
         for key, v in totals.items()
     }
 
 
-def unmerge(root: Path) -> None:
-    """Turn a finished set back into parts, to be checked and continued."""
-    from ..annotate.coco import read_coco
-    from ..annotate.files import read_bytes
+def _rows(root: Path, count: int) -> Iterator[dict[str, Any]]:
+    for part in range((count + PART - 1) // PART):
+        yield from read_json(part_path(root, part))
 
-    coco = read_coco(root / "annotations.json")
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    for annotation in coco["annotations"]:
-        kept = {k: v for k, v in annotation.items() if k not in ("id", "image_id")}
-        by_image.setdefault(annotation["image_id"], []).append(kept)
-    lines = read_bytes(root / "manifest.jsonl").decode("utf-8").splitlines()
-    if len(lines) != len(coco["images"]):
-        raise IrstkitError(
-            f"annotations.json has {len(coco['images'])} images, manifest.jsonl {len(lines)}: not continued",
-            path=root,
-            hint="it was edited since; choose another --out",
-        )
-    rows = [
-        {"image": {k: v for k, v in image.items() if k != "id"}, "annotations": by_image.get(image["id"], []),
-         "manifest": json.loads(line)}
-        for image, line in zip(coco["images"], lines, strict=True)
-    ]  # fmt: skip
-    for part in range((len(rows) + PART - 1) // PART):
-        write_part(root, part, rows[part * PART : (part + 1) * PART])
+
+def unmerge(root: Path) -> None:
+    """Turn a finished set back into parts, to be checked and continued; a part is held at a time."""
+    rows: list[dict[str, Any]] = []
+    part = 0
+    try:
+        for row in _joined(root):
+            rows.append(row)
+            if len(rows) == PART:
+                write_part(root, part, rows)
+                part, rows = part + 1, []
+        if rows:
+            write_part(root, part, rows)
+    except BaseException:
+        for k in range(part + 1):
+            part_path(root, k).unlink(missing_ok=True)
+        raise
+
+
+def _joined(root: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a finished set, as its annotations.json and manifest.jsonl are written: a line each."""
+    try:
+        with (root / "manifest.jsonl").open(encoding="utf-8") as lines:
+            for (image, own), line in zip(read_joined(root), lines, strict=True):
+                manifest = json.loads(line)
+                if any(image[key] != manifest[key] for key in ("file_name", "sha256")):
+                    raise edited(root)
+                yield {"image": image, "annotations": own, "manifest": manifest}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise edited(root) from error

@@ -103,6 +103,12 @@ def open_sources(paths: list[Path]) -> list[Source]:
     found: list[Source] = []
     for path in paths:
         data = open_dataset(path)
+        if data.layout == "webdataset":
+            raise IrstkitError(
+                "these are shards, and what FiftyOne shows are files",
+                path=path,
+                hint=f"irstkit data import {path} --out FOLDER unpacks them",
+            )
         found += _sources(data)
     names = [source.name for source in found]
     for source in found:
@@ -165,10 +171,9 @@ def _documents(data: Dataset) -> list[Path]:
 
 
 def _made_entry(data: Dataset, record: Record, order: int) -> Entry:
-    try:
+    name = record.id + record.suffix
+    if record.video_frame is None and record.image.is_relative_to(data.root):
         name = record.image.relative_to(data.root).as_posix()
-    except ValueError:
-        name = record.id + record.image.suffix
     height, width = record.size
     known = {
         "sequence": record.sequence, "frame": record.frame, "source": record.source, "scene": record.scene,

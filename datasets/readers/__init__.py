@@ -17,6 +17,7 @@ from ..records import Dataset
 from . import (
     coco_files,
     daub,
+    drone_ir,
     folders,
     irdst,
     irstd_1k,
@@ -26,6 +27,7 @@ from . import (
     own,
     sirst_v2,
     sstnet,
+    webdataset,
     yolo_folders,
 )
 from .probe import Match, Probe
@@ -43,6 +45,7 @@ class Reader:
 
 READERS: dict[str, Reader] = {
     own.NAME: Reader(own.match, own.read),
+    webdataset.NAME: Reader(webdataset.match, webdataset.read),
     nuaa_sirst.NAME: Reader(nuaa_sirst.match, nuaa_sirst.read),
     nudt_sirst.NAME: Reader(nudt_sirst.match, nudt_sirst.read),
     irstd_1k.NAME: Reader(irstd_1k.match, irstd_1k.read),
@@ -54,7 +57,9 @@ READERS: dict[str, Reader] = {
     irdst.NAME: Reader(irdst.match, irdst.read),
     coco_files.NAME: Reader(coco_files.match, coco_files.read),
     yolo_folders.NAME: Reader(yolo_folders.match, yolo_folders.read),
+    drone_ir.NAME: Reader(drone_ir.match, drone_ir.read),
     folders.PAIRS: Reader(folders.match_pairs, folders.read_pairs),
+    drone_ir.VIDEOS: Reader(drone_ir.match_videos, drone_ir.read_videos),
     folders.IMAGES: Reader(folders.match_images, folders.read_images),
 }
 """In the order of asking: the most particular layout first."""
