@@ -27,6 +27,12 @@ from irstkit.annotate import console
 from irstkit.synth import generate as generating
 from irstkit.synth.cluster import Cluster
 
+PLAIN = (
+    "contrast.limits=[0, 1]", "kinds=[{point: 1}]", "scenes.all.count={value: 1}", "scene_mix=null",
+    "scenes.all.area={value: 9}", "scenes.all.scr={value: 6}", "placement.regions=false", "placement.candidates=2",
+    "gate.min_step=0",
+)  # fmt: skip
+
 
 def measured(function: Any, *args: Any, **options: Any) -> dict:
     """``function`` in a fresh process: what it returns, wall and CPU seconds, peak memory in MiB."""
@@ -121,6 +127,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--counts", type=int, nargs="+")
     parser.add_argument("--presets", nargs="+", default=["nudt", "real"])
+    parser.add_argument(
+        "--plain", action="store_true", help="memory: one point target an image, quick to make"
+    )
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
 
@@ -130,7 +139,8 @@ def main() -> None:
     if given.what == "memory":
         for count in given.counts or (2000, 20000, 100000):
             root = given.out / f"m{count}"
-            found = measured(make, root, count, given.backgrounds, size=64, workers=1)
+            overrides = PLAIN if given.plain else ()
+            found = measured(make, root, count, given.backgrounds, size=64, workers=1, overrides=overrides)
             say(what="memory", **found, bytes=bytes_of(root))
     elif given.what == "rate":
         for preset in given.presets:
