@@ -89,6 +89,9 @@ class Breakdowns(click.ParamType):
     help="Boxes: new folder for table.md, table.csv, results.json, sequences.csv, pr.csv and pr.png.",
 )
 @click.option("--roc", is_flag=True, help="Curves too: pixel AUC, target AUC, Pd at Fa 1e-6, 1e-5, 1e-4.")
+@click.option(
+    "--shooting", is_flag=True, help="Pd, Fa and AUC by the shooting rules of STD2Net and DTUM too."
+)
 @click.option("--by", type=Breakdowns(), default=(), help="Break down by kind, size, scr, scene, sequence.")
 @click.option(
     "--bootstrap",
@@ -119,6 +122,7 @@ def evaluate(
     nms: float,
     out: Path | None,
     roc: bool,
+    shooting: bool,
     by: tuple[str, ...],
     resamples: int,
     padding: str,
@@ -159,7 +163,7 @@ def evaluate(
     opened = open_dataset(data)
     given = [k for k in ctx.params if ctx.get_parameter_source(k) is not click.core.ParameterSource.DEFAULT]
     if boxes or len(predictions) > 1 or is_box_checkpoint(predictions[0]):
-        if other := sorted({"roc", "by", "resamples", "matching", "connectivity"} & set(given)):
+        if other := sorted({"roc", "shooting", "by", "resamples", "matching", "connectivity"} & set(given)):
             raise click.UsageError(f"{_flag(other[0])} is for the masks of one segmenter")
         check_new(out)
         content = compare_boxes(
@@ -179,7 +183,9 @@ def evaluate(
     records, _ = labelled_part(opened, split)
     source = open_source(predictions[0], records, device=device, padding=padding, model=model, kind=kind)
     settings = Settings(threshold, distance, matching, int(connectivity))
-    result = score(source, opened, split, settings=settings, curves=roc, by=by, resamples=resamples)
+    result = score(
+        source, opened, split, settings=settings, curves=roc, shooting=shooting, by=by, resamples=resamples
+    )
     click.echo(json.dumps(result, indent=2) if as_json else table(result))
 
 

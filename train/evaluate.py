@@ -20,6 +20,7 @@ from ..datasets.records import Dataset, Record, split_hash
 from .metrics import SegmentationMeter, Settings, as_binary
 from .metrics_report import attribute_lookup, bootstrap, breakdown
 from .metrics_roc import PixelRoc, PixelRocMeter, TargetRoc, merge_target_rocs, target_roc
+from .metrics_shooting import ShootingMeter
 from .predictor import Predictor
 from .sources import NetworkSource, Source
 
@@ -36,6 +37,7 @@ class Scores:
     meter: SegmentationMeter
     target: TargetRoc | None = None
     pixel: PixelRoc | None = None
+    shooting: ShootingMeter | None = None
     seconds: float = 0.0
     maps: dict[str, NDArray] = field(default_factory=dict)
 
@@ -67,6 +69,7 @@ def score(
     settings: Settings | None = None,
     *,
     curves: bool = False,
+    shooting: bool = False,
     keep: bool = False,
     workers: int = 2,
 ) -> Scores:
@@ -76,6 +79,8 @@ def score(
     ----------
     curves
         The target ROC and the pixel ROC too, at :data:`LEVELS`.
+    shooting
+        The shooting rules too (:mod:`.metrics_shooting`).
     keep
         Keep the masks, for a gallery.
     """
@@ -85,9 +90,11 @@ def score(
     )
     pixels = PixelRocMeter("exact")
     rocs: list[TargetRoc] = []
-    out = Scores(total)
+    out = Scores(total, shooting=ShootingMeter(connectivity=settings.connectivity) if shooting else None)
 
-    def one(record: Record, values: NDArray) -> tuple[SegmentationMeter, TargetRoc | None, PixelRocMeter]:
+    def one(
+        record: Record, values: NDArray
+    ) -> tuple[SegmentationMeter, TargetRoc | None, PixelRocMeter, ShootingMeter | None]:
         meter = SegmentationMeter(
             settings.threshold, settings.distance, settings.matching, settings.connectivity, settings.empty
         )
@@ -100,11 +107,16 @@ def score(
                 ranks, mask, distance=settings.distance, connectivity=settings.connectivity, id=record.id
             )
             part.update(ranks, mask, id=record.id)
-        return meter, roc, part
+        shots = ShootingMeter(connectivity=settings.connectivity) if shooting else None
+        if shots is not None:
+            shots.update_levels(values, mask, settings.threshold, id=record.id)
+        return meter, roc, part, shots
 
     def collect(done: Future) -> None:
-        meter, roc, part = done.result()
+        meter, roc, part, shots = done.result()
         total.merge(meter)
+        if shots is not None and out.shooting is not None:
+            out.shooting.merge(shots)
         if roc is not None:
             rocs.append(roc)
             pixels.merge(part)
@@ -152,6 +164,7 @@ def evaluate(
     *,
     settings: Settings | None = None,
     curves: bool = False,
+    shooting: bool = False,
     by: Sequence[str] = (),
     resamples: int = 0,
 ) -> dict[str, Any]:
@@ -163,6 +176,8 @@ def evaluate(
         Threshold, matching distance and rule, connectivity: see :class:`.metrics.Settings`.
     curves
         ``roc``: pixel AUC, target AUC up to Fa 1e-4, Pd at Fa 1e-6, 1e-5, 1e-4.
+    shooting
+        ``shooting``: Pd, Fa and AUC by the rules that STD2Net and DTUM publish.
     by
         Break the numbers down: ``kind``, ``size``, ``scr``, ``scene``, ``sequence``.
     resamples
@@ -172,7 +187,7 @@ def evaluate(
     source = NetworkSource(source) if isinstance(source, Predictor) else source
     data = data if isinstance(data, Dataset) else open_dataset(data)
     records, name = labelled_part(data, split)
-    scores = score(source, records, settings, curves=curves)
+    scores = score(source, records, settings, curves=curves, shooting=shooting)
     return report(source, data, records, name, scores, by=by, resamples=resamples)
 
 
@@ -219,6 +234,8 @@ def report(
             },
             "thresholds": f"{len(LEVELS)}, equally spaced in logit from -20 to 30",
         }
+    if scores.shooting is not None:
+        result["shooting"] = scores.shooting.compute(scores.meter.settings.threshold)
     if resamples:
         groups: dict[Any, Any] = {r.id: r.sequence if r.sequence is not None else r.id for r in records}
         found = bootstrap(scores.meter, resamples=resamples, groups=groups)
@@ -285,6 +302,12 @@ def table(result: dict[str, Any]) -> str:
             f"AUC        pixel {show(roc['pixel_auc'])} %, target up to Fa 1e-4 {show(roc['target_auc'])} %"
         )
         lines.append(f"Pd         {', '.join(points)}")
+    if "shooting" in r:
+        s = r["shooting"]
+        lines.append(
+            f"shooting   Pd {show(s['pd'])} %   Fa {show(s['fa'], 1e6)} x 1e-6   AUC {show(s['auc'], 1, 4)}   "
+            f"(as STD2Net and DTUM publish; {s['rule'].removeprefix('shooting, ')}, >= {s['threshold']:g})"
+        )
     lines += [
         "",
         f"{r['images']} images of {r['data']} {r['split']} (hash {r['split_hash']}), {r['pixels']} pixels",

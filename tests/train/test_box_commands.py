@@ -12,13 +12,16 @@ import torch
 from irstkit.annotate.coco import add_box, add_image, new_coco
 from irstkit.annotate.errors import IrstkitError
 from irstkit.annotate.files import write_json
+from irstkit.datasets.readers import open_dataset
 from irstkit.train import loop
 from irstkit.train.box_predictor import BoxPredictor, suppress
 from irstkit.train.checkpoint import load_checkpoint, weights_hash
 from irstkit.train.material import compose
+from irstkit.train.metrics_shooting import ShootingMeter
 from irstkit.train.models.eflnet import EFLNet
 from irstkit.train.predict_boxes import in_sequence
 from irstkit.train.settings import settings_from
+from irstkit.train.sources import open_source
 from irstkit.train.tracks import Tracker
 
 SIZE = (32, 40)
@@ -400,3 +403,21 @@ def test_two_sets_with_sequences_of_one_name_are_never_mixed(sequences):
     names = [r.sequence for r in material.train]
     assert {n.split("/")[0] for n in names} == {"real", "synthetic"} and len(set(names)) == 3
     assert all(names.count(n) == 5 for n in names)
+
+
+def test_the_shooting_rules_by_name(irstkit, runs, sequences):
+    arguments = ("train", "evaluate", runs / "std2net", "--data", sequences, "--device", "cpu", "--shooting")
+    result = irstkit(*arguments, "--json", "--threshold", 0.3)
+    assert result.exit_code == 0, result.stderr
+    numbers = json.loads(result.stdout)["shooting"]
+    meter = ShootingMeter()
+    records = open_dataset(sequences).part("own/test")
+    source = open_source(runs / "std2net", records, device="cpu")
+    for r in records:
+        meter.update(source.map(r), r.read_mask())
+    exact = meter.compute(0.3)
+    assert {k: numbers[k] for k in ("hits", "targets", "false_pixels")} == {
+        k: exact[k] for k in ("hits", "targets", "false_pixels")
+    }
+    assert numbers["auc"] == pytest.approx(exact["auc"], abs=2e-3)
+    assert "shooting" in irstkit(*arguments).stdout
