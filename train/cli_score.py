@@ -320,13 +320,14 @@ def predict(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Find targets in IMAGES: a file, a folder of images, a data set, or (networks of boxes) a video.
+    """Find targets in IMAGES: a file, a folder of images, a data set, or a video.
 
     Writes masks/NAME.png (0 and 255), overlays/NAME.png (prediction orange, truth, where known, cyan) and
     predictions.json (COCO: boxes, RLE and a score an instance). OUT appears when all of it is done.
 
     Networks of boxes write predictions.json with scores and, in sequences, track ids (constant velocity), and
-    overlays; networks of clips take a folder of images as one sequence, in the order of names.
+    overlays, of a video as videos/NAME.mp4; networks of clips take a folder of images as one sequence, in the
+    order of names.
 
     \b
     Examples:
@@ -344,16 +345,22 @@ def predict(
 
     set_threads(threads)
     if is_box_checkpoint(checkpoint):
-        from ..annotate.video import VIDEO_SUFFIXES
+        from ..annotate.video import frame_rate
         from .box_predictor import BoxPredictor
-        from .predict_boxes import predict_boxes, predict_video
+        from .predict_boxes import predict_boxes
 
         detector = BoxPredictor.load(checkpoint, device=device, model=model)
-        if images.suffix.lower() in VIDEO_SUFFIXES and images.is_file():
-            found = predict_video(detector, images, out, score=threshold)
-        else:
-            records, _ = gather(images, split)
-            found = predict_boxes(detector, records, out, score=threshold, source=str(images), video=video)
+        records, what = gather(images, split)
+        rate = frame_rate(images) if what == "video" else 25.0
+        found = predict_boxes(
+            detector,
+            records,
+            out,
+            score=threshold,
+            source=str(images),
+            video=video or what == "video",
+            rate=rate,
+        )
         click.echo(
             json.dumps(found, indent=2)
             if as_json
