@@ -116,6 +116,7 @@ def _open(name: str) -> Any:
             )
     else:
         dataset = fo.Dataset(name)
+    if dataset.media_type is None:  # new, or its making was cut off here
         dataset.media_type = "image"
     dataset.persistent = True
     dataset.info[store.INFO] = {"sources": {}, "complete": False, "types": {}}
