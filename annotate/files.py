@@ -315,7 +315,7 @@ class Below:
     def __call__(self, relative: str) -> Path:
         """``root / relative``; the same refusals as :func:`inside`."""
         folder, slash, name = relative.rpartition("/")
-        if (slash and not folder) or name in ("", ".", "..") or "\0" in name:
+        if (slash and not folder) or name in ("", ".") or ".." in relative or "\0" in name:
             return inside(self.root, relative)
         known = self._folders.get(folder)
         if known is None:

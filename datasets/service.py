@@ -84,27 +84,10 @@ def load() -> Any:
     """The ``fiftyone`` module with its database ready, or one clear error."""
     loaded = sys.modules.get("fiftyone")
     if loaded is None:
-        database = prepare()
-        try:
-            loaded = require("fiftyone", "fiftyone")
-        except Exception as error:  # the import asks the database; pymongo may not be imported before
-            if not _about_database(error):
-                raise
-            raise IrstkitError(
-                f"the database was lost while FiftyOne was starting ({database.kind}: {database.where})",
-                hint="nothing is half-written: run the same command again",
-            ) from error
+        prepare()
+        loaded = require("fiftyone", "fiftyone")
         loaded.config.show_progress_bars = False
     return loaded
-
-
-def _about_database(error: BaseException | None) -> bool:
-    """Whether an error, or one that led to it, is a lost connection."""
-    while error is not None:
-        if isinstance(error, ConnectionError) or type(error).__module__.startswith("pymongo"):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def isolate(folder: str | Path) -> str:

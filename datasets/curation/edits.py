@@ -233,6 +233,6 @@ def _copy(label: dict[str, Any]) -> dict[str, Any]:
     kept = {
         k: v
         for k, v in label.items()
-        if k not in ("mask", "ann_id", "suspicion") and not k.startswith("match")
+        if k not in ("mask", "ann_id", "suspicion", "doubt") and not k.startswith("match")
     }
     return {**kept, "_id": ObjectId(), "tags": []}

@@ -126,7 +126,7 @@ def _equal(a: dict[str, Any] | None, b: dict[str, Any] | None) -> bool:
         return a is b
 
     def known(label: dict[str, Any]) -> dict[str, Any]:
-        skipped = ("scr", "suspicion", "area", "side", "at_border")
+        skipped = ("scr", "suspicion", "doubt", "area", "side", "at_border")
         return {
             k: v for k, v in label.items() if v is not None and k not in skipped and not k.startswith("match")
         }

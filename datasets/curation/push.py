@@ -58,6 +58,7 @@ class Pushed:
             out.append(
                 f"{name}: {row['hits']} hits, {row['misses']} misses, {row['false_alarms']} false alarms "
                 f"(centroids closer than {row['distance']} pixels)"
+                + (f", {row['maps']} probability maps" if row.get("maps") else "")
             )
         return out
 

@@ -86,6 +86,11 @@ def saved_views(dataset: Any) -> list[str]:
     if names:
         worst = dataset.match(F("suspicion") > 0).sort_by("suspicion", reverse=True)
         views["worst labels first"] = (worst, "Images by their most suspicious label or false alarm")
+        doubtful = dataset.filter_labels(truth, F("suspicion") > 0).to_patches(truth)
+        views["suspicious labels"] = (
+            doubtful.sort_by(f"{truth}.suspicion", reverse=True),
+            "Labels one by one, the most suspicious first",
+        )
         differ = dataset.match(F("disagreement") > 0).sort_by("disagreement", reverse=True)
         views["disagreement"] = (differ, "Images where labels and models differ most")
     views["lowest SCR"] = (patches.sort_by(f"{truth}.scr"), "Every target, the faintest first")
