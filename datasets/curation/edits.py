@@ -28,6 +28,7 @@ def snap(dataset: Any, labels: Sequence[str]) -> Edit:
             whole, regrow = changes.restore(
                 label, pushed.get(str(label["_id"])), aside.get(label["_id"]), frame.size
             )
+            regrow = regrow or changes.stretched(label, pushed.get(str(label["_id"])), frame.size)
             box = changes.pixel_box(whole["bounding_box"], frame.size)
             instance = (
                 pixels.grow(frame.image, box, others=frame.others(label)) if regrow else frame.instance(whole)

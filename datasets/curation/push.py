@@ -294,7 +294,7 @@ def sample_document(
     scheme = source.default_scheme
     scrs = [s for s in loaded.scr if s is not None]
     document = {
-        "filepath": str(record.image.absolute()),
+        "filepath": str(loaded.file),
         "preview": str(loaded.preview),
         "tags": [f"{s}/{p}" for s, p in sorted(record.splits.items())],
         "metadata": {"_cls": "ImageMetadata", "width": width, "height": height, "num_channels": 1},

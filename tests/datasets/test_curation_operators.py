@@ -106,10 +106,12 @@ def test_a_mask_set_aside_follows_its_box_and_comes_back(ours):
     assert again.document == one.document
 
 
-def test_a_freed_box_of_another_size_grows_its_mask(ours):
+@pytest.mark.parametrize("freed", [True, False], ids=["mask set aside", "mask out of sight"])
+def test_a_box_of_another_size_grows_its_mask(ours, freed):
     dataset, coco = ours
     record = "images/000002"
-    edits.free(dataset, ids(dataset, record))
+    if freed:
+        edits.free(dataset, ids(dataset, record))
     (x1, y1, x2, y2), *_ = pixel_boxes(dataset, record)
     put_box(dataset, record, 0, (x1 - 1.6, y1 - 1.2, x2 + 1.3, y2 + 1.7))
     (one,) = pull("ops")[1]
