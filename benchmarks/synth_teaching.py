@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--cells", type=int, default=1000, help="cells to do in this call")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -90,7 +91,9 @@ def main() -> None:
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for seed in () if given.table else given.seeds:
         for arm in ARMS:
-            if not any(r["arm"] == arm and r["seed"] == seed for r in rows):
+            done = any(r["arm"] == arm and r["seed"] == seed for r in rows)
+            if not done and given.cells > 0:
+                given.cells -= 1
                 rows.append(cell(given.data, given.out, arm, seed))
                 RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
                 print(rows[-1], flush=True)
