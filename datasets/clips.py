@@ -6,6 +6,9 @@ Border rules, for frames that the sequence does not have:
 - ``clamp``: the nearest frame there is, towards the key frame (DFAR's code; STD2Net at the start);
 - ``reflect``: the sequence is mirrored about its first and last frame, as often as needed.
 
+``still`` is no rule for borders: every frame of every clip is the key frame. It is the control that tells what a
+network of clips gains from its neighbours.
+
 A frame number missing **inside** a sequence is treated so too (``reflect``: as ``clamp``), and reported.
 """
 
@@ -27,6 +30,7 @@ from ..annotate.files import GrayImage
 from .records import Finding, Record
 
 BORDERS = ("target", "clamp", "reflect")
+RULES = (*BORDERS, "still")
 
 
 def window_positions(frames: Sequence[int], position: int, window: int, key: int, border: str) -> list[int]:
@@ -46,15 +50,17 @@ def window_positions(frames: Sequence[int], position: int, window: int, key: int
 
     Examples
     --------
-    >>> [window_positions(range(9), 0, 5, 2, rule) for rule in BORDERS]
-    [[0, 0, 0, 1, 2], [0, 0, 0, 1, 2], [2, 1, 0, 1, 2]]
+    >>> [window_positions(range(9), 0, 5, 2, rule) for rule in RULES]
+    [[0, 0, 0, 1, 2], [0, 0, 0, 1, 2], [2, 1, 0, 1, 2], [0, 0, 0, 0, 0]]
     >>> window_positions([0, 1, 2, 4, 5], 2, 5, 2, "clamp")  # frame 3 is missing
     [0, 1, 2, 2, 3]
     """
-    if border not in BORDERS:
-        raise ValueError(f"border is one of {', '.join(BORDERS)}, got {border!r}")
+    if border not in RULES:
+        raise ValueError(f"border is one of {', '.join(RULES)}, got {border!r}")
     if not 0 <= key < window:
         raise ValueError(f"the key frame is one of {window}, got index {key}")
+    if border == "still":
+        return [position] * window
     first, last, now = frames[0], frames[-1], frames[position]
     out = []
     for wanted in range(now - key, now - key + window):

@@ -107,7 +107,7 @@ class _Writer:
 
     def add(self, record: Record, targets: Sequence[Target]) -> None:
         name = record.id.removeprefix("images/")
-        suffix = ".png" if self.images == "png" else record.image.suffix
+        suffix = ".png" if self.images == "png" else record.suffix
         self._image(record, self.folder / "images" / f"{self.prefix}{name}{suffix}")
         boxes = as_boxes([t.box for t in targets])
         self.ids.append(name)
@@ -146,7 +146,7 @@ class _Writer:
         if self.images == "none":
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        if self.images == "copy":
+        if self.images == "copy" and record.video_frame is None:
             shutil.copyfile(record.image, path)
         else:
             path.write_bytes(encode_png(record.read_image()))

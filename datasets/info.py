@@ -54,9 +54,12 @@ def look(record: Record, root: os.PathLike | str = "", *, keep: bool = False) ->
     away = "size_from" in record.attributes  # the reader has said that the frames are not here
     if record.size != (0, 0) and not away:  # else the reader could not read its header and has said so
         try:
-            decoded = decode_image(record.image)
-            out.channels, out.gray_equal = decoded.channels, decoded.gray_equal
-            out.image = decoded.gray if keep else None
+            if record.video_frame is not None:  # gray was decided when the video was decoded
+                gray, out.channels = record.read_image(), 1
+            else:
+                decoded = decode_image(record.image)
+                out.channels, out.gray_equal, gray = decoded.channels, decoded.gray_equal, decoded.gray
+            out.image = gray if keep else None
         except IrstkitError as error:
             wrong("image-unreadable", error)
     if record.mask is not None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..annotate.boxes import Boxes, mask_to_boxes
 from ..annotate.errors import IrstkitError
 from ..annotate.files import GrayImage, binarise, read_image, read_mask_values
+from ..annotate.video import read_frame
 
 
 def _wxh(shape: tuple[int, ...]) -> str:
@@ -51,6 +52,8 @@ class Record:
     attributes
         Whatever else is known; ``mask_size`` (h, w) says that the published mask has another size, known
         and documented, and is brought to the image's size by nearest neighbour.
+    video_frame
+        Where ``image`` is a video: which of its frames this is, from 0. None for image files.
     """
 
     id: str
@@ -66,10 +69,19 @@ class Record:
     source: Literal["real", "synthetic"] = "real"
     scene: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    video_frame: int | None = None
+
+    @property
+    def suffix(self) -> str:
+        """Of the image as a file by itself: a video's frame would be a PNG."""
+        return self.image.suffix if self.video_frame is None else ".png"
 
     def read_image(self) -> GrayImage:
-        """The image, (H, W) uint8 or uint16 gray."""
-        image = read_image(self.image)
+        """The image, (H, W) uint8 or uint16 gray; a video is decoded once, not once a frame."""
+        if self.video_frame is None:
+            image = read_image(self.image)
+        else:
+            image = read_frame(self.image, self.video_frame)
         if image.shape != self.size:
             raise IrstkitError(
                 f"the image is {_wxh(image.shape)}, {_wxh(self.size)} was expected", path=self.image

@@ -51,17 +51,22 @@ class Background:
 
 @dataclass
 class Store:
-    """Target-free backgrounds in one flat file, opened read-only by every worker."""
+    """Target-free backgrounds in one flat file, opened read-only by every worker.
+
+    ``data`` is the file's content where it is sent to workers that do not see the file.
+    """
 
     path: Path
     items: tuple[Background, ...]
     left_out: dict[str, int] = field(default_factory=dict)
+    data: bytes | None = None
 
     def read(self, item: Background) -> NDArray:
         """The (H, W) uint8 or uint16 pixels, memory-mapped; the file is opened once a process."""
         flat = self.__dict__.get("_flat")
         if flat is None:
-            flat = np.asarray(np.memmap(self.path, np.uint8, "r"))
+            file = np.memmap(self.path, np.uint8, "r") if self.data is None else None
+            flat = np.frombuffer(self.data or b"", np.uint8) if file is None else np.asarray(file)
             self.__dict__["_flat"] = flat
         wide = 2 if item.depth == 16 else 1
         part = flat[item.offset : item.offset + item.size[0] * item.size[1] * wide]
@@ -113,7 +118,7 @@ def gather(
     from ..datasets.twins import SIDE, THRESHOLD, thumbnail, twin_groups_of
 
     wanted: list[tuple[Dataset, Record]] = []
-    banned: dict[Path, Record] = {}
+    banned: dict[tuple[Path, int | None], Record] = {}
     for source in sources:
         data = open_dataset(source.path)
         if source.split:
@@ -125,11 +130,11 @@ def gather(
         if not include_test:
             for record in data:
                 if record.splits.get(scheme, "").startswith("test"):
-                    banned[record.image.resolve()] = record
+                    banned[record.image.resolve(), record.video_frame] = record
     for source in exclude:
         data = open_dataset(source.path)
         for record in data.part(source.split or "all", check=False):
-            banned[record.image.resolve()] = record
+            banned[record.image.resolve(), record.video_frame] = record
     left_out: dict[str, int] = {}
     net = None
 
@@ -145,7 +150,7 @@ def gather(
     offset = 0
     with store_path.open("wb") as stream:
         for data, record in track(wanted, "Preparing backgrounds"):
-            if record.image.resolve() in banned:
+            if (record.image.resolve(), record.video_frame) in banned:
                 leave("test image")
                 continue
             need = size / (min(record.size) or 1)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .cli_sequences import make_command
+
 
 @click.group("synth", context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
@@ -15,6 +17,7 @@ def cli() -> None:
     Examples:
       irstkit synth images --out synth/ --count 500 --backgrounds path/to/NUAA-SIRST
       irstkit synth images --out synth/ --count 200 --backgrounds procedural --splits train=0.8,val=0.1,test=0.1
+      irstkit synth sequences --out sequences/ --sequences 20 --frames 100 --preset daub
       irstkit synth presets
     """
 
@@ -74,6 +77,12 @@ def _splits(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
     help="Processes; the result does not depend on it.  [default: all]",
 )
 @click.option(
+    "--dask",
+    metavar="ADDRESS|local:N",
+    help="Make the images on a Dask cluster instead (HOST:PORT of its scheduler, or N workers of this machine); "
+    "the result does not depend on it. Needs the extra [distributed].",
+)
+@click.option(
     "--exclude",
     multiple=True,
     metavar="PATH[:SCHEME/PART]",
@@ -98,8 +107,8 @@ def _splits(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
 @click.option("--json", "as_json", is_flag=True, help="Print the totals as JSON.")
 def images(
     out: Path | None, count: int, seed: int, backgrounds: tuple[str, ...], preset: str, overrides: tuple[str, ...],
-    splits: dict[str, float] | None, size: int, depth: str | None, workers: int | None, exclude: tuple[str, ...],
-    include_test: bool, scenes: Path | None, preview: int | None, refused: bool, as_json: bool,
+    splits: dict[str, float] | None, size: int, depth: str | None, workers: int | None, dask: str | None,
+    exclude: tuple[str, ...], include_test: bool, scenes: Path | None, preview: int | None, refused: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a data set of single images: images/, masks/, annotations.json (COCO), manifest, split lists.
 
@@ -112,14 +121,18 @@ def images(
       irstkit synth images --out synth/ --count 500 --seed 1 --backgrounds NUAA-SIRST --preset nudt
       irstkit synth images --out synth/ --count 500 --backgrounds my_frames/ --exclude NUAA-SIRST:50_50/test
       irstkit synth images --out look.png --preview 16 --backgrounds my_frames/ --set contrast.dark=0.5
+      irstkit synth images --out synth/ --count 100000 --dask tcp://10.0.0.5:8786
     """
     import json
     import tempfile
 
     from . import generate as run
+    from .preview import preview as show
 
     if out is None:
         raise click.UsageError("Missing option '--out'.")
+    if dask and workers:
+        raise click.UsageError("--workers and --dask exclude each other: the cluster has its own workers.")
     if refused and not preview:
         raise click.UsageError("--refused goes with --preview.")
     if preview:
@@ -133,12 +146,12 @@ def images(
                 overrides=overrides, exclude=exclude, include_test=include_test, scenes=scenes,
                 depth=int(depth) if depth else None,
             )  # fmt: skip
-            shown = run.preview(out, recipe, preview, refused=refused)
+            shown = show(out, recipe, preview, refused=refused)
         click.echo(f"{out}: {shown} images")
         return
     totals = run.generate(
-        out, count, seed, backgrounds, preset, size=size, splits=splits, workers=workers, overrides=overrides,
-        exclude=exclude, include_test=include_test, scenes=scenes, depth=int(depth) if depth else None,
+        out, count, seed, backgrounds, preset, size=size, splits=splits, workers=workers, dask=dask,
+        overrides=overrides, exclude=exclude, include_test=include_test, scenes=scenes, depth=int(depth) if depth else None,
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps(totals, indent=2))
@@ -163,13 +176,16 @@ def presets(name: str | None) -> None:
       irstkit synth presets nudt > mine.yaml
     """
     from .preset import FOLDER, load_preset, preset_names
+    from .sequences.preset import SEQUENCE_FOLDER, load_sequence_preset, sequence_preset_names
 
     if name is None:
         for known in preset_names():
             click.echo(f"{known:12} {load_preset(known).description}")
+        for known in sequence_preset_names():
+            click.echo(f"{known:12} (sequences) {load_sequence_preset(known).description}")
         return
-    load_preset(name)
-    path = FOLDER / f"{name}.yaml"
+    load_sequence_preset(name)
+    path = (SEQUENCE_FOLDER if name in sequence_preset_names() else FOLDER) / f"{name}.yaml"
     click.echo((path if path.is_file() else Path(name)).read_text("utf-8"), nl=False)
 
 
@@ -383,3 +399,6 @@ def scenes_train(
         seed=seed,
     )
     click.echo(f"{out}: {number} parameters, {out.stat().st_size} bytes, {len(images)} real images")
+
+
+cli.add_command(make_command(_splits))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..annotate.scr import measure_contrast
+from ..annotate.scr import Contrast, measure_contrast
 from .backgrounds import part_of
 from .contrast import grade
 from .dist import choose
@@ -18,7 +18,7 @@ from .placement import Frame, Target, accept, place
 from .preset import Preset, SceneTable
 from .recipe import BACKGROUND, IMAGE, TOLERANCE, Ground, Recipe, draw_ground, faults, stream
 from .regions import region_map
-from .sensor import Camera
+from .sensor import Camera, compressed
 
 
 @dataclass(eq=False)
@@ -70,7 +70,9 @@ def make_image(recipe: Recipe, index: int) -> Made:
         gate.append("no place for the requested SCR")
         asked = ", ".join(f"{scr:.1f}" for scr, _ in wanted)
         refused.append((frame.image, f"SCR {asked}"))
-    _settle(frame)
+    settle(frame)
+    if preset.sensor.jpeg is not None:
+        _compress(frame, round(preset.sensor.jpeg.at(rng.random())))
     part = part_of(ground.group, recipe.seed, recipe.splits)
     return Made(
         frame.image,
@@ -116,7 +118,56 @@ def _populate(
     return True
 
 
-def _settle(frame: Frame) -> None:
+def _grade(target: Target, found: Contrast, tolerance: float) -> None:
+    """Note what a target came to on the image as written."""
+    target.achieved = None if found.scr is None else abs(found.scr)
+    target.difference = found.target_mean - found.ring_mean
+    target.status = "saturated"
+    if target.achieved is not None and target.difference * target.polarity > 0:
+        target.status = grade(target.achieved, target.requested, found.ring_std, tolerance)
+
+
+ROUNDS = 8  # corrections behind the JPEG step; most targets need one or two
+
+
+def _compress(frame: Frame, quality: int) -> None:
+    """Compress the frame, correcting the targets' amplitudes until the SCR holds on what is written.
+
+    What JPEG does to a target depends on its whole block, so that no window can be solved for: the frame is
+    compressed, measured and corrected in turns, and the best round is kept.
+    """
+    ring, tolerance = frame.recipe.preset.contrast.ring, TOLERANCE[frame.recipe.depth]
+    top = frame.recipe.top
+    instances = [t.instance for t in frame.targets]
+    best: tuple[float, NDArray, list[tuple[float, Contrast]]] | None = None
+    for last in (*([False] * (ROUNDS - 1)), True):
+        written = compressed(frame.image, quality)
+        measured = measure_contrast(written, instances, ring=ring, mask=frame.mask)
+        score, moves = 0.0, []
+        for target, found in zip(frame.targets, measured, strict=True):
+            got = (found.scr or 0.0) * target.polarity
+            error = abs(got - target.requested) / target.requested
+            score += max(error, 0.6 * tolerance)
+            if error > 0.6 * tolerance:
+                moves.append((target, min(max(target.requested / max(got, 1e-6), 0.6), 1.6)))
+        if best is None or score < best[0] - 1e-12:
+            best = score, written, [(t.amplitude, m) for t, m in zip(frame.targets, measured, strict=True)]
+        if last or not moves:
+            break
+        for target, factor in moves:
+            target.amplitude = float(np.clip(target.amplitude * factor, -1.6 * top, 1.6 * top))
+            frame.write(target.reach)
+    assert best is not None
+    frame.image = best[1]
+    for target, (amplitude, found) in zip(frame.targets, best[2], strict=True):
+        target.amplitude = amplitude
+        _grade(target, found, tolerance)
+        x1, y1, x2, y2 = target.box
+        inner = frame.image[y1:y2, x1:x2][target.instance.mask]
+        target.clipped = int(np.count_nonzero((inner == 0) | (inner == top)))
+
+
+def settle(frame: Frame) -> None:
     """Measure every target on the image as written; where targets share light, solve again until it holds."""
     ring = frame.recipe.preset.contrast.ring
     tolerance = TOLERANCE[frame.recipe.depth]
@@ -126,14 +177,10 @@ def _settle(frame: Frame) -> None:
     for last in (False, False, False, True):
         instances = [t.instance for t in frame.targets]
         moved = False
-        for target, found in zip(
-            frame.targets, measure_contrast(frame.image, instances, ring=ring, mask=frame.mask), strict=True
-        ):
-            target.achieved = None if found.scr is None else abs(found.scr)
-            target.difference = found.target_mean - found.ring_mean
-            before, target.status = target.status, "saturated"
-            if target.achieved is not None and target.difference * target.polarity > 0:
-                target.status = grade(target.achieved, target.requested, found.ring_std, tolerance)
+        measured = measure_contrast(frame.image, instances, ring=ring, mask=frame.mask)
+        for target, found in zip(frame.targets, measured, strict=True):
+            before = target.status
+            _grade(target, found, tolerance)
             if before == "ok" != target.status and not last:
                 moved = True
         if not moved:

@@ -80,8 +80,8 @@ def solve(
     in_t, in_b = np.flatnonzero(target), np.flatnonzero(ring)
     if len(in_b) < MIN_RING_PIXELS:
         return None
-    spill = in_b[weight[in_b] > 1e-4]
-    still = in_b[weight[in_b] <= 1e-4]
+    spill = in_b[np.abs(weight[in_b]) > 1e-4]
+    still = in_b[np.abs(weight[in_b]) <= 1e-4]
     fixed = render(flat[still], still)
     count, total, squares = len(in_b), float(fixed.sum()), float(fixed @ fixed)
     moving = np.concatenate([in_t, spill])

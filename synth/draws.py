@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from . import targets as shapes
 from .contrast import spill_limit
 from .dist import choose
+from .irregular import lumpy_shape
 from .placement import Target
 from .preset import Preset, SceneTable
 from .recipe import Recipe
@@ -76,10 +77,14 @@ def _patch(
         x, y = phase * (2 * rng.random() - 1), phase * (2 * rng.random() - 1)
         ratio = preset.point.anisotropy.at(rng.random())
         angle = pi * rng.random() if ratio > 1 else 0.0
-        shape = shapes.point_shape(area, x, y, _psf(preset, area, sigma, rng.random()), ratio, angle)
+        if preset.point.aligned > 0 and rng.random() < preset.point.aligned:
+            angle = 0.0
+        shape = shapes.point_shape(area, x, y, psf(preset, area, sigma, rng.random()), ratio, angle)
     else:
         x, y = rng.random() - 0.5, rng.random() - 0.5
-        if kind == "spot":
+        if kind == "spot" and not preset.spot.regular:
+            shape = _lumpy(preset, area, x, y, rng)
+        elif kind == "spot":
             shape = shapes.spot_shape(area, x, y, preset.spot.aspect.at(rng.random()), pi * rng.random())
         else:
             shape = shapes.extended_shape(
@@ -90,11 +95,30 @@ def _patch(
     motion = preset.sensor.motion_blur.at(rng.random())
     return shapes.finish(
         shape, sigma, preset.mask.policy, level=preset.mask.level, energy=energy, cut=cut,
-        motion=(motion, pi * rng.random()) if motion > 0 else (0.0, 0.0),
+        motion=(motion, pi * rng.random()) if motion > 0 else (0.0, 0.0), optics=_optics(preset, rng),
     )  # fmt: skip
 
 
-def _psf(preset: Preset, area: int, blur: float, u: float) -> float:
+def _lumpy(preset: Preset, area: int, x: float, y: float, rng: np.random.Generator) -> shapes.Shape:
+    spot = preset.spot
+    aspect, power = spot.aspect.at(rng.random()), spot.power.at(rng.random())
+    lumps, angle = round(spot.lumps.at(rng.random())), pi * rng.random()
+    if rng.random() < spot.aligned:
+        angle = 0.0
+    return lumpy_shape(area, x, y, aspect, angle, lumps, power, rng, shading=spot.shading)
+
+
+def _optics(preset: Preset, rng: np.random.Generator) -> tuple[float, float, float, float] | None:
+    if not preset.optics.active:
+        return None
+    o = preset.optics
+    glow, glow_sigma, sharpen, sharpen_sigma = (
+        d.at(rng.random()) for d in (o.glow, o.glow_sigma, o.sharpen, o.sharpen_sigma)
+    )
+    return glow, glow_sigma, sharpen, sharpen_sigma
+
+
+def psf(preset: Preset, area: int, blur: float, u: float) -> float:
     """The PSF's sigma: drawn, or the one at which the core holds a drawn share of the blurred energy.
 
     A disc of ``area`` pixels holds the share 1 - exp(-area / (2 pi sigma^2)) of a Gaussian; the blur's

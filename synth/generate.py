@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
+import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,15 +21,27 @@ from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError
 from ..annotate.files import write_atomic
 from .backgrounds import PROCEDURAL, Source, gather, read_scenes
+from .cluster import MOST, Cluster, connect
 from .compose import make_image
+from .pool import results
 from .preset import Preset, load_preset
 from .recipe import Recipe
-from .writer import FLAT_LIMIT, PART, merge, part_path, read_part, unmerge, write_image, write_part
+from .writer import (
+    FLAT_LIMIT,
+    PART,
+    encode_image,
+    merge,
+    part_path,
+    read_part,
+    unmerge,
+    write_image,
+    write_part,
+)
 
 CHUNK = 20
 MIN_SIZE = 48
 PREDICT = "predict"
-VERSION = 1  # of what the recipe means: raised whenever the same recipe gives other pixels
+VERSION = 2  # of what the recipe means: raised whenever the same recipe gives other pixels
 
 
 def generate(
@@ -41,6 +54,7 @@ def generate(
     size: int = 256,
     splits: dict[str, float] | None = None,
     workers: int | None = None,
+    dask: str | None = None,
     overrides: Sequence[str] = (),
     exclude: Sequence[str | Path] = (),
     include_test: bool = False,
@@ -61,6 +75,8 @@ def generate(
         ``{part: share}``; which part an image belongs to follows from its background. Default: all train.
     workers
         Processes; default one a processor. The result does not depend on it.
+    dask
+        In their place a Dask cluster: its scheduler's address, or ``local:N``. Nor does it depend on this.
     scenes
         CSV of the backgrounds' scenes, or "predict": the scene network's say where the data set has none.
     exclude, include_test
@@ -76,23 +92,39 @@ def generate(
     root = Path(out)
     shares = splits or {"train": 1.0}
     _check(root, count, seed, size, shares, depth)
-    fresh = not root.exists()
     parts = root / "parts"
+    with connect(dask) if dask else nullcontext() as cluster:
+        with beginning(root):
+            recipe = prepare(
+                parts / "backgrounds.raw",
+                seed,
+                backgrounds,
+                preset,
+                size=size,
+                splits=shares,
+                overrides=overrides,
+                exclude=exclude,
+                include_test=include_test,
+                scenes=scenes,
+                depth=depth,
+            )
+            claim(root, describe(recipe, count, include_test), count)
+        _run(root, recipe, count, workers or processors(), cluster)
+    info = {"description": "made by irstkit synth", "preset": recipe.preset.name, "seed": seed}
+    totals = merge(root, count, shares, info)
+    shutil.rmtree(parts)
+    for name, number in totals["splits"].items():
+        if number == 0:
+            note(f"no image fell into {name}: the backgrounds of its share are too few (or the set is small)")
+    return {**totals, "preset": recipe.preset.name, "seed": seed, "out": str(root)}
+
+
+@contextmanager
+def beginning(root: Path) -> Iterator[None]:
+    """What goes wrong inside leaves the output folder as it was found."""
+    fresh, parts = not root.exists(), root / "parts"
     try:
-        recipe = prepare(
-            parts / "backgrounds.raw",
-            seed,
-            backgrounds,
-            preset,
-            size=size,
-            splits=shares,
-            overrides=overrides,
-            exclude=exclude,
-            include_test=include_test,
-            scenes=scenes,
-            depth=depth,
-        )
-        _claim(root, describe(recipe, count, include_test), count)
+        yield
     except BaseException:
         if fresh:
             shutil.rmtree(root, ignore_errors=True)
@@ -101,14 +133,6 @@ def generate(
             if parts.is_dir() and not any(parts.iterdir()):
                 parts.rmdir()
         raise
-    _run(root, recipe, count, workers or processors())
-    info = {"description": "made by irstkit synth", "preset": recipe.preset.name, "seed": seed}
-    totals = merge(root, count, shares, info)
-    shutil.rmtree(parts)
-    for name, number in totals["splits"].items():
-        if number == 0:
-            note(f"no image fell into {name}: the backgrounds of its share are too few (or the set is small)")
-    return {**totals, "preset": recipe.preset.name, "seed": seed, "out": str(root)}
 
 
 def prepare(
@@ -167,6 +191,11 @@ def _check(root: Path, count: int, seed: int, size: int, splits: dict[str, float
         raise IrstkitError(f"the seed must be at least 0, got {seed}")
     if not MIN_SIZE <= size <= 8192:
         raise IrstkitError(f"the image size must be from {MIN_SIZE} to 8192 pixels, got {size}")
+    check_folder(root, splits, depth)
+
+
+def check_folder(root: Path, splits: dict[str, float], depth: int | None) -> None:
+    """Refuse bad splits and depths, and an output folder that holds what irstkit synth did not write."""
     if depth not in (None, 8, 16):
         raise IrstkitError(f"the depth is 8 or 16 bit, got {depth}")
     for part, share in splits.items():
@@ -217,8 +246,20 @@ def describe(recipe: Recipe, count: int, include_test: bool = False) -> dict[str
     }
 
 
-def _claim(root: Path, document: dict[str, Any], count: int) -> None:
-    """Refuse a folder of another recipe, then write synth.yaml."""
+def claim(
+    root: Path,
+    document: dict[str, Any],
+    count: int,
+    *,
+    what: str = "images",
+    reopen: Callable[[Path], None] = unmerge,
+    limit: int = FLAT_LIMIT,
+) -> None:
+    """Refuse a folder of another recipe, then write synth.yaml.
+
+    ``what`` the count counts; ``reopen`` turns a finished set back into parts; a set of up to ``limit`` cannot
+    be continued beyond it.
+    """
     path = root / "synth.yaml"
     if path.is_file():
         try:
@@ -238,18 +279,18 @@ def _claim(root: Path, document: dict[str, Any], count: int) -> None:
             )
         if count < old["count"]:
             raise IrstkitError(
-                f"this folder is of {old['count']} images, {count} were asked for",
+                f"this folder is of {old['count']} {what}, {count} were asked for",
                 path=path,
                 hint="a larger count continues it, a smaller one needs another --out",
             )
-        if count > FLAT_LIMIT >= old["count"]:
+        if count > limit >= old["count"]:
             raise IrstkitError(
-                f"sets of more than {FLAT_LIMIT} images lie in sub-folders: {old['count']} images cannot be continued to {count}",
+                f"sets of more than {limit} images lie in sub-folders: {old['count']} images cannot be continued to {count}",
                 path=path,
                 hint="choose another --out",
             )
     if (root / "manifest.jsonl").is_file():  # finished: back into parts, to be checked and continued
-        unmerge(root)
+        reopen(root)
         (root / "manifest.jsonl").unlink()
     write_atomic(path, _yaml(document))
 
@@ -260,141 +301,114 @@ def _yaml(document: dict[str, Any]) -> str:
 
 # -------------------------------------------------------------------------------------------------- run
 
-_recipe: Recipe | None = None
+
+@dataclass(frozen=True)
+class ImageJob:
+    """Makes images ``start`` to ``stop`` of a recipe, in whatever process.
+
+    ``root`` None: the images come back with the rows instead of being written. ``part``: the span is a whole
+    part of so many images, which is written where it is made; only its number of images comes back.
+    """
+
+    root: Path | None
+    recipe: Recipe
+    count: int
+    part: int | None = None
+
+    def __call__(self, start: int, stop: int) -> Any:
+        if self.root is None:
+            made = (
+                encode_image(self.recipe, k, self.count, make_image(self.recipe, k))
+                for k in range(start, stop)
+            )
+            return list(made)
+        rows = [
+            write_image(self.root, self.recipe, k, self.count, make_image(self.recipe, k))
+            for k in range(start, stop)
+        ]
+        if self.part is None:
+            return rows
+        write_part(self.root, start // self.part, rows)
+        return len(rows)
 
 
-def _begin(recipe: Recipe) -> None:
-    """In a worker: one thread each, and no cry when the user interrupts."""
-    import signal
-
-    global _recipe
-    _recipe = recipe
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _chunk(root: Path, start: int, stop: int, count: int) -> list[dict[str, Any]]:
-    assert _recipe is not None
-    return [write_image(root, _recipe, k, count, make_image(_recipe, k)) for k in range(start, stop)]
-
-
-def _run(root: Path, recipe: Recipe, count: int, workers: int) -> None:
+def _run(root: Path, recipe: Recipe, count: int, workers: int, cluster: Cluster | None) -> None:
     missing = []
     for part in range((count + PART - 1) // PART):
         if read_part(root, part, count) is None:
             part_path(root, part).unlink(missing_ok=True)
             missing.append(part)
-    for left in (f for folder in ("images", "masks") for f in (root / folder).rglob(".*.png")):
-        left.unlink()  # what a killed run was writing
+    sweep(root)
     todo = [(part * PART, min((part + 1) * PART, count)) for part in missing]
     total = sum(stop - start for start, stop in todo)
     if total < count:
         note(f"continuing: {count - total} of {count} images are there")
+    (root / "parts").mkdir(parents=True, exist_ok=True)
     begun = monotonic()
     with progress("Synthesising", count) as bar:
         bar.advance(count - total)
         made = 0
         rows: list[dict[str, Any]] = []
-        for part_rows in _results(root, recipe, count, workers, todo):
-            rows += part_rows
-            made += len(part_rows)
-            bar.advance(len(part_rows), f"{made / max(monotonic() - begun, 1e-6):.0f} images/s")
+        for result in _results(root, recipe, count, workers, cluster, todo):
+            number = result if isinstance(result, int) else len(result)
+            made += number
+            bar.advance(number, f"{made / max(monotonic() - begun, 1e-6):.0f} images/s")
+            if isinstance(result, int):
+                continue
+            rows += result
             part = rows[0]["manifest"]["index"] // PART
             if len(rows) == min(PART, count - part * PART):
                 write_part(root, part, rows)
                 rows = []
-    (root / "parts").mkdir(parents=True, exist_ok=True)
+    if cluster is not None:
+        sweep(root)
+
+
+def sweep(root: Path) -> None:
+    """Remove what a killed process was writing."""
+    for left in (f for folder in ("images", "masks", "parts") for f in (root / folder).rglob(".*-*")):
+        left.unlink()
 
 
 def _results(
-    root: Path, recipe: Recipe, count: int, workers: int, todo: list[tuple[int, int]]
-) -> Iterator[list[dict[str, Any]]]:
-    """Rows of chunk after chunk in index order; at most a few chunks a worker are under way at once."""
+    root: Path, recipe: Recipe, count: int, workers: int, cluster: Cluster | None, todo: list[tuple[int, int]]
+) -> Iterator[Any]:
+    """Rows of chunk after chunk in index order, or the sizes of parts that were written where they were made."""
     spans = [(a, min(a + CHUNK, stop)) for start, stop in todo for a in range(start, stop, CHUNK)]
-    if workers == 1 or len(spans) <= 1:
-        global _recipe
-        before, threads = _recipe, cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        _recipe = recipe
-        try:
-            for a, b in spans:
-                yield _chunk(root, a, b, count)
-        finally:
-            _recipe = before
-            cv2.setNumThreads(threads)
+    job = ImageJob(root.resolve(), recipe, count)
+    if cluster is None:
+        yield from results(job, spans, workers)
         return
-    # spawn, not fork: OpenCV's own threads, once used, leave a forked child waiting for ever
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(spans)), context, initializer=_begin, initargs=(recipe,))
+    token = f"seen-{uuid.uuid4().hex}"
     try:
-        waiting: list[Future] = []
-        queue = iter(spans)
-        for a, b in queue:
-            waiting.append(pool.submit(_chunk, root, a, b, count))
-            if len(waiting) >= 4 * workers:
-                wait(waiting[:1], return_when=FIRST_COMPLETED)
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
+        if cluster.shares(root / "parts", token):
+            whole = len(todo) >= 2 * cluster.slots  # many parts: no row has to come back
+            note(
+                f"Dask, {cluster.slots} at once: the workers see {root}, read the backgrounds there and write "
+                f"the images; tasks of {PART if whole else CHUNK} images"
+            )
+            job = replace(job, part=PART if whole else None)
+            yield from cluster.results(job, todo if whole else spans, root / "parts" / token)
+            return
+        (root / "parts" / token).unlink()
+        sent, size = recipe, 0
+        if recipe.store is not None:
+            size = recipe.store.path.stat().st_size
+            if size > MOST:
+                raise IrstkitError(
+                    f"the backgrounds are {size >> 20} MiB, more than the {MOST >> 20} that are sent to workers",
+                    path=root,
+                    hint="an output folder that every worker mounts under the same path",
+                )
+            sent = replace(recipe, store=replace(recipe.store, data=recipe.store.path.read_bytes()))
+        note(
+            f"Dask, {cluster.slots} at once: the workers do not see {root}: {size / 2**20:.1f} MiB of backgrounds "
+            "were sent to them, the images come back"
+        )
+        for made in cluster.results(replace(job, root=None, recipe=sent), spans, None):
+            for _, files in made:
+                for name, data in files.items():
+                    write_atomic(root / name, data)
+            yield [row for row, _ in made]
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def preview(
-    out: str | Path,
-    recipe: Recipe,
-    number: int = 16,
-    columns: int = 8,
-    *,
-    frames: bool = True,
-    refused: bool = False,
-) -> int:
-    """A contact sheet of the first ``number`` images, targets framed, as one PNG; nothing else is written.
-
-    With ``refused``: of what the quality gate turned away, with the reason, among the first 50 x ``number``
-    images. Returns the number of images shown.
-    """
-    from ..annotate.files import write_png
-
-    tiles: list[np.ndarray] = []
-    with progress("Looking", number) as bar:
-        for index in range(50 * number if refused else number):
-            made = make_image(recipe, index)
-            if refused:
-                for image, reason in made.refused[: number - len(tiles)]:
-                    tiles.append(_tile(image))
-                    cv2.putText(
-                        tiles[-1],
-                        reason,
-                        (4, 14),
-                        cv2.FONT_HERSHEY_SIMPLEX,
-                        0.4,
-                        (255, 210, 0),
-                        1,
-                        cv2.LINE_AA,
-                    )
-                    bar.advance()
-                if len(tiles) >= number:
-                    break
-                continue
-            tile = _tile(made.image)
-            for target in made.targets if frames else ():
-                x1, y1, x2, y2 = target.box
-                cv2.rectangle(tile, (x1 - 4, y1 - 4), (x2 + 3, y2 + 3), (255, 210, 0), 1)
-            tiles.append(tile)
-            bar.advance()
-    if not tiles:
-        raise IrstkitError(f"the quality gate turned nothing away among {50 * number} images")
-    shown = len(tiles)
-    tiles = [np.pad(tile, ((1, 1), (1, 1), (0, 0)), constant_values=255) for tile in tiles]
-    columns = min(columns, shown)
-    while len(tiles) % columns:
-        tiles.append(np.full_like(tiles[0], 255))
-    rows = [np.hstack(tiles[k : k + columns]) for k in range(0, len(tiles), columns)]
-    write_png(out, np.vstack(rows))
-    return shown
-
-
-def _tile(image: np.ndarray) -> np.ndarray:
-    gray = image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
-    return np.repeat(gray[..., None], 3, axis=2)
+        (root / "parts" / token).unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from math import log
+from math import log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..annotate.errors import IrstkitError
 from ..annotate.masks import Instance
 from . import targets as shapes
-from .contrast import Box, Solution, ring_window, solve
+from .contrast import Box, Solution, ring_window, solve, spill_limit
 from .preset import SceneTable
 from .recipe import TOLERANCE, Recipe
 from .regions import SIDE, allowed
@@ -64,7 +64,7 @@ class Frame:
     def __init__(self, recipe: Recipe, background: NDArray, camera: Camera | None) -> None:
         self.recipe, self.background, self.camera = recipe, background, camera
         self.size = background.shape
-        self.image = camera.expose(background) if camera else background.copy()
+        self.image = camera.expose(background) if camera else written(background, recipe.top)
         self.mask = np.zeros(self.size, dtype=bool)
         self.targets: list[Target] = []
 
@@ -119,6 +119,13 @@ class Frame:
         self.image[y1:y2, x1:x2] = levels.astype(self.image.dtype)
 
 
+def written(signal: NDArray, top: int) -> NDArray:
+    """What the plain camera writes of a signal: whole gray levels from 0 to ``top``."""
+    if signal.dtype.kind == "u":
+        return signal.copy()
+    return np.rint(signal).clip(0, top).astype(np.uint16 if top > 255 else np.uint8)
+
+
 def _in_window(values: NDArray, reach: Box, window: Box) -> NDArray:
     """A patch that covers ``reach`` painted into an array that covers ``window``."""
     out = np.zeros((window[3] - window[1], window[2] - window[0]), dtype=values.dtype)
@@ -161,6 +168,12 @@ def place(
         )
     inner = target.patch.values[target.patch.mask]
     peak_over_mean = float(inner.max() / inner.mean())
+    # the patch's own light in the ring raises the deviation there, so that more contrast is needed
+    limit = spill_limit(
+        target.patch.values, target.patch.mask,
+        (w + 2 * contrast.ring) * (h + 2 * contrast.ring) - target.patch.area,
+    )  # fmt: skip
+    spill = 1.0 / sqrt(max(1.0 - (target.requested / limit) ** 2, 0.04))
     silhouette = target.patch.detail.get("shape")
     ground = allowed(str(silhouette), regions) if silhouette else None
     fallback: tuple[float, int, int, Solution] | None = None
@@ -201,7 +214,7 @@ def place(
             if variance <= 1e-9 or around.size - target.patch.area < 16:
                 rejected["ring undefined"] += 1
                 continue
-            need = target.requested * variance**0.5
+            need = target.requested * spill * variance**0.5
             if not low <= need <= high and not (effort == 2 and late):
                 rejected["contrast limits"] += 1
                 continue

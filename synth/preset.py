@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -19,11 +19,11 @@ Scene = Literal["city", "cloud", "field", "sea", "highlight"]
 Silhouette = Literal["aircraft", "helicopter", "uav", "bird", "ship", "vehicle"]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SceneTable(_Part):
+class SceneTable(Part):
     """What is drawn in one scene (P_size of the DNA-Net paper and what it needs besides)."""
 
     count: Distribution = Field(description="targets an image")
@@ -62,7 +62,14 @@ def _share(value: Distribution) -> Distribution:
     return value
 
 
-class KindRule(_Part):
+def _between(value: Distribution, least: float, most: float) -> Distribution:
+    low, high = value.bounds()
+    if low < least or high > most:
+        raise ValueError(f"must lie in [{least}, {most}], runs from {low} to {high}")
+    return value
+
+
+class KindRule(Part):
     """Weights of the kinds for targets of at most ``up_to`` pixels (the last rule has no limit)."""
 
     up_to: Finite | None = None
@@ -77,7 +84,7 @@ class KindRule(_Part):
         return self
 
 
-class Contrast(_Part):
+class Contrast(Part):
     """SCR and what else decides how bright a target is. Levels are fractions of the full range."""
 
     ring: int = Field(default=10, ge=1, le=100, description="pixels around the tight box")
@@ -88,7 +95,7 @@ class Contrast(_Part):
     dark: float = Field(default=0.0, ge=0, le=1, description="share of dark targets")
 
 
-class MaskPolicy(_Part):
+class MaskPolicy(Part):
     """Where the mask is cut: ``core`` before the blur, ``half`` of the blurred maximum, ``energy`` share."""
 
     policy: Literal["core", "half", "energy"] = "core"
@@ -101,7 +108,7 @@ class MaskPolicy(_Part):
         return _share(value)
 
 
-class Point(_Part):
+class Point(Part):
     """Point targets: a Gaussian PSF integrated over each pixel."""
 
     sigma: Distribution = Distribution(uniform=(0.6, 0.9))
@@ -110,6 +117,7 @@ class Point(_Part):
     )
     anisotropy: Distribution = Field(default=Distribution(value=1.0), description="larger over smaller sigma")
     phase: float = Field(default=0.5, ge=0, le=0.5, description="sub-pixel offsets run from -phase to phase")
+    aligned: float = Field(default=0.0, ge=0, le=1, description="share whose long axis lies along the rows")
 
     @field_validator("sigma")
     @classmethod
@@ -132,10 +140,14 @@ class Point(_Part):
         return value
 
 
-class Spot(_Part):
-    """Spot targets: flat-topped ellipses."""
+class Spot(Part):
+    """Spot targets: flat-topped ellipses, or less regular ones."""
 
     aspect: Distribution = Distribution(uniform=(1.0, 1.8))
+    lumps: Distribution = Field(default=Distribution(value=1), description="ellipses whose union it is")
+    power: Distribution = Field(default=Distribution(value=2), description="superellipse: 2 round, 8 a box")
+    aligned: float = Field(default=0.0, ge=0, le=1, description="share whose long axis lies along the rows")
+    shading: float = Field(default=0.0, ge=0, le=1, description="deviation of the body's own texture")
 
     @field_validator("aspect")
     @classmethod
@@ -145,8 +157,58 @@ class Spot(_Part):
             raise ValueError(f"must lie in [1, 4], runs from {low} to {high}")
         return value
 
+    @field_validator("lumps")
+    @classmethod
+    def _lumps(cls, value: Distribution) -> Distribution:
+        return _between(value, 1, 8)
 
-class Extended(_Part):
+    @field_validator("power")
+    @classmethod
+    def _power(cls, value: Distribution) -> Distribution:
+        return _between(value, 1, 20)
+
+    @property
+    def regular(self) -> bool:
+        """Whether all spots are plain ellipses in any direction."""
+        return (
+            self.lumps.bounds()[1] < 1.5
+            and self.power.bounds() == (2, 2)
+            and self.aligned + self.shading == 0
+        )
+
+
+class Optics(Part):
+    """What lens and camera do to a target's light; off at the defaults."""
+
+    glow: Distribution = Field(default=Distribution(value=0.0), description="share of the light in the glow")
+    glow_sigma: Distribution = Field(default=Distribution(value=3.0), description="of the glow, pixels")
+    sharpen: Distribution = Field(
+        default=Distribution(value=0.0), description="edge enhancement (unsharp mask): leaves a dark rim"
+    )
+    sharpen_sigma: Distribution = Field(default=Distribution(value=1.5), description="its Gaussian, pixels")
+
+    @field_validator("glow")
+    @classmethod
+    def _glow(cls, value: Distribution) -> Distribution:
+        return _between(value, 0, 0.9)
+
+    @field_validator("sharpen")
+    @classmethod
+    def _sharpen(cls, value: Distribution) -> Distribution:
+        return _between(value, 0, 5)
+
+    @field_validator("glow_sigma", "sharpen_sigma")
+    @classmethod
+    def _sigmas(cls, value: Distribution) -> Distribution:
+        return _between(value, 0.3, 10)
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is on."""
+        return self.glow.bounds()[1] > 0 or self.sharpen.bounds()[1] > 0
+
+
+class Extended(Part):
     """Extended targets: silhouettes."""
 
     hot_spots: float = Field(
@@ -155,7 +217,7 @@ class Extended(_Part):
     shading: float = Field(default=0.15, ge=0, le=1, description="deviation of the body's own texture")
 
 
-class Placement(_Part):
+class Placement(Part):
     """Where targets go."""
 
     crowded: bool = Field(default=False, description="allow targets in each other's rings, touching ones too")
@@ -166,11 +228,19 @@ class Placement(_Part):
     rounds: int = Field(default=30, ge=1, le=200, description="heights tried before a target is marked")
 
 
-class Background(_Part):
+class Background(Part):
     """How a crop is taken."""
 
     scale: tuple[Finite, Finite] = Field(default=(1.0, 1.0), description="output pixels a source pixel")
     flip: bool = Field(default=True, description="mirror left and right")
+    contrast: Distribution = Field(
+        default=Distribution(value=1.0), description="deviations from the crop's mean are multiplied by it"
+    )
+
+    @field_validator("contrast")
+    @classmethod
+    def _contrast(cls, value: Distribution) -> Distribution:
+        return _between(value, 0.05, 5)
 
     @field_validator("scale")
     @classmethod
@@ -180,7 +250,7 @@ class Background(_Part):
         return value
 
 
-class Gate(_Part):
+class Gate(Part):
     """The quality gate in place of the paper's removal by hand. Levels are fractions of the full range."""
 
     min_deviation: float = Field(
@@ -196,7 +266,7 @@ class Gate(_Part):
     )
 
 
-class Sensor(_Part):
+class Sensor(Part):
     """The camera; everything is off at its default. Levels are gray levels of 8 bit unless said otherwise."""
 
     motion_blur: Distribution = Field(
@@ -210,23 +280,45 @@ class Sensor(_Part):
     fixed_offset: float = Field(
         default=0.0, ge=0, le=50, description="deviation of the pixels' offset (DSNU)"
     )
+    fixed_column: float = Field(
+        default=0.0, ge=0, le=50, description="deviation of the columns' offset, the same in all images"
+    )
     row: float = Field(default=0.0, ge=0, le=50, description="deviation of the rows' offset")
     column: float = Field(default=0.0, ge=0, le=50, description="deviation of the columns' offset")
     dead: float = Field(default=0.0, ge=0, le=0.1, description="share of dead pixels")
     gain: Distribution = Distribution(value=1.0)
     offset: Distribution = Distribution(value=0.0)
+    jpeg: Distribution | None = Field(
+        default=None, description="quality 1 to 100 of a JPEG step behind the camera (8 bit only); none: off"
+    )
+
+    @field_validator("jpeg")
+    @classmethod
+    def _quality(cls, value: Distribution | None) -> Distribution | None:
+        return None if value is None else _between(value, 1, 100)
 
     @property
     def active(self) -> bool:
-        """Whether anything but the targets' motion blur is on."""
+        """Whether anything but the targets' motion blur and the JPEG step is on."""
         return (
-            any((self.shot, self.read, self.fixed_gain, self.fixed_offset, self.row, self.column, self.dead))
+            any(
+                (
+                    self.shot,
+                    self.read,
+                    self.fixed_gain,
+                    self.fixed_offset,
+                    self.fixed_column,
+                    self.row,
+                    self.column,
+                    self.dead,
+                )
+            )
             or self.gain.bounds() != (1.0, 1.0)
             or self.offset.bounds() != (0.0, 0.0)
         )
 
 
-class Preset(_Part):
+class Preset(Part):
     """A preset in full."""
 
     name: str
@@ -245,6 +337,7 @@ class Preset(_Part):
     point: Point = Point()
     spot: Spot = Spot()
     extended: Extended = Extended()
+    optics: Optics = Optics()
     placement: Placement = Placement()
     background: Background = Background()
     gate: Gate = Gate()
@@ -294,6 +387,9 @@ class Preset(_Part):
         return _plain(self.model_dump(mode="json", exclude_none=True))
 
 
+P = TypeVar("P", bound=Preset)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
@@ -305,8 +401,14 @@ def preset_names() -> list[str]:
     return sorted(f.stem for f in FOLDER.glob("*.yaml"))
 
 
-def load_preset(name: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Preset:
-    """A preset by its name or file, with ``key.sub=value`` overrides applied.
+def load_preset(
+    name: str | Path,
+    overrides: tuple[str, ...] | list[str] = (),
+    *,
+    kind: type[P] = Preset,  # type: ignore[assignment]
+    folders: tuple[Path, ...] = (FOLDER,),
+) -> P:
+    """A preset by its name (looked for in ``folders``) or file, with ``key.sub=value`` overrides applied.
 
     Raises
     ------
@@ -314,14 +416,13 @@ def load_preset(name: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
         For an unknown name (listing the ones there are), a file that is not YAML, an unknown key, a wrong
         type or an illegal value, each by its dotted name.
     """
-    path = FOLDER / f"{name}.yaml"
-    if not path.is_file() or "/" in str(name):
-        path = Path(name)
-        if not path.is_file():
-            raise IrstkitError(
-                f"no preset {str(name)!r}",
-                hint=f"there are: {', '.join(preset_names())}; or give a YAML file",
-            )
+    known = [f for folder in folders for f in sorted(folder.glob("*.yaml"), key=lambda f: f.stem)]
+    path = next((f for f in known if f.stem == str(name)), Path(name))
+    if not path.is_file():
+        raise IrstkitError(
+            f"no preset {str(name)!r}",
+            hint=f"there are: {', '.join(f.stem for f in known)}; or give a YAML file",
+        )
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -332,13 +433,18 @@ def load_preset(name: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
         raise IrstkitError("a preset is a mapping of keys to values", path=path)
     for text in overrides:
         _override(values, text)
-    return make_preset(values, path.name)
+    return make_preset(values, path.name, kind=kind)
 
 
-def make_preset(values: dict[str, Any], where: str = "preset") -> Preset:
+def make_preset(
+    values: dict[str, Any],
+    where: str = "preset",
+    *,
+    kind: type[P] = Preset,  # type: ignore[assignment]
+) -> P:
     """A preset from plain values; errors name the key."""
     try:
-        return Preset.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         told = []
         for item in error.errors():

@@ -21,14 +21,19 @@ Scene = tuple[Field, float | None]
 
 
 def procedural(
-    scene: str, size: int, rng: np.random.Generator, depth: int = 8
+    scene: str, size: int, rng: np.random.Generator, depth: int = 8, *, noisy: bool = True
 ) -> tuple[NDArray, float | None]:
-    """A (size, size) uint8 or uint16 background of a scene, and its horizon's row as a fraction of the height."""
+    """A (size, size) uint8 or uint16 background of a scene, and its horizon's row as a fraction of the height.
+
+    Without ``noisy`` the camera's noise is left out, for frames that bring their own.
+    """
     field, horizon = SCENES[scene](size, rng)
-    return camera(field, rng, depth, soft=scene == "cloud"), horizon
+    return camera(field, rng, depth, soft=scene == "cloud", noisy=noisy), horizon
 
 
-def camera(field: Field, rng: np.random.Generator, depth: int, *, soft: bool = False) -> NDArray:
+def camera(
+    field: Field, rng: np.random.Generator, depth: int, *, soft: bool = False, noisy: bool = True
+) -> NDArray:
     """Optical blur, noise, and an automatic gain that puts the field somewhere in the range."""
     field = cv2.GaussianBlur(field, (0, 0), rng.uniform(0.7, 1.3) + 0.4 * soft)
     low, high = np.percentile(field, (0.5, 99.5))
@@ -36,8 +41,10 @@ def camera(field: Field, rng: np.random.Generator, depth: int, *, soft: bool = F
     floor = rng.uniform(0.05, 0.25)
     span = rng.uniform(0.45, 0.8) * (1 - floor)
     noise = rng.uniform(0.003, 0.009)
-    level = floor + span * unit + noise * rng.standard_normal(field.shape)
-    level += 0.25 * noise * rng.standard_normal((1, field.shape[1]))  # columns of an uncooled array
+    level = floor + span * unit
+    if noisy:
+        level += noise * rng.standard_normal(field.shape)
+        level += 0.25 * noise * rng.standard_normal((1, field.shape[1]))  # columns of an uncooled array
     top = 65535 if depth == 16 else 255
     return np.rint(level * top).clip(0, top).astype(np.uint16 if depth == 16 else np.uint8)
 

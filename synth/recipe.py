@@ -109,8 +109,15 @@ def _crop(recipe: Recipe, item: Background, rng: np.random.Generator) -> tuple[N
         method = cv2.INTER_AREA if side > recipe.size else cv2.INTER_CUBIC
         pixels = cv2.resize(np.ascontiguousarray(pixels), (recipe.size, recipe.size), interpolation=method)
     pixels = to_depth(pixels, recipe.depth)
+    spread = recipe.preset.background.contrast
+    if spread.bounds() != (1, 1):
+        factor = spread.at(rng.random())
+        mean = float(pixels.mean())
+        pixels = np.rint((pixels - mean) * factor + mean).clip(0, recipe.top).astype(pixels.dtype)
     pixels = np.ascontiguousarray(pixels[:, ::-1] if flip else pixels)
     crop = {"x": x, "y": y, "side": side, "scale": round(recipe.size / side, 6), "flip": bool(flip)}
+    if spread.bounds() != (1, 1):
+        crop["contrast"] = round(factor, 6)
     return pixels, crop
 
 

@@ -10,10 +10,13 @@ row and column noise). All parameters are in 8-bit gray levels and scale with th
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..annotate.errors import IrstkitError
 from .preset import Sensor
 
 _FIXED = 5  # the stream of what belongs to the camera, not to the frame: one camera a data set
@@ -23,27 +26,33 @@ class Camera:
     """A frame's noise, drawn; :meth:`expose` and :meth:`at` apply it to any signal.
 
     The fixed pattern and the dead pixels come from the seed alone, so that they are the same in all
-    images of a data set; shot, read, row and column noise, gain and offset come from ``rng``.
+    images of a data set; shot, read, row and column noise, gain and offset come from ``rng``. ``settings``
+    is a gain and an offset in place of drawn ones: those of a sequence, in which neither may flicker.
     """
 
     def __init__(
-        self, sensor: Sensor, rng: np.random.Generator, size: tuple[int, ...], top: int, seed: int
+        self,
+        sensor: Sensor,
+        rng: np.random.Generator,
+        size: tuple[int, ...],
+        top: int,
+        seed: int,
+        settings: tuple[float, float] | None = None,
     ) -> None:
         self.top, unit = top, top / 255.0
         height, width = size
-        fixed = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(_FIXED,))))
-        pattern, offsets = fixed.standard_normal((height, width)), fixed.standard_normal((height, width))
+        pattern, offsets, draw, columns = _fixed(seed, height, width)
         self.response = 1.0 + sensor.fixed_gain * pattern
         self.shot = np.sqrt(sensor.shot * unit) * rng.standard_normal((height, width))
         self.added = unit * (
             sensor.fixed_offset * offsets
+            + sensor.fixed_column * columns
             + sensor.read * rng.standard_normal((height, width))
             + sensor.row * rng.standard_normal((height, 1))
             + sensor.column * rng.standard_normal((1, width))
         )
-        self.gain = sensor.gain.at(rng.random())
-        self.offset = unit * sensor.offset.at(rng.random())
-        draw = fixed.random((height, width))
+        self.gain, offset = settings or (sensor.gain.at(rng.random()), sensor.offset.at(rng.random()))
+        self.offset = unit * offset
         self.dead = np.where(draw < sensor.dead, np.where(draw < sensor.dead / 2, 0.0, float(top)), np.nan)
         self.any_dead = bool(sensor.dead > 0)
         self.kind = np.uint16 if top > 255 else np.uint8
@@ -69,3 +78,20 @@ class Camera:
             return np.where(np.isnan(dead[k]), levels, dead[k]) if self.any_dead else levels
 
         return render
+
+
+def compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """A (H, W) uint8 image through JPEG: what most published frames have been through."""
+    if image.dtype != np.uint8:
+        raise IrstkitError("sensor.jpeg is for 8-bit images only", hint="--depth 8, or take sensor.jpeg out")
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+@lru_cache(maxsize=2)
+def _fixed(seed: int, height: int, width: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """What is drawn once a camera: the pixels' gains and offsets, the draw for dead ones, the columns' offsets."""
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(_FIXED,))))
+    gains, offsets = rng.standard_normal((height, width)), rng.standard_normal((height, width))
+    return gains, offsets, rng.random((height, width)), rng.standard_normal((1, width))

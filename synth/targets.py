@@ -211,8 +211,32 @@ def extended_shape(
         matrix = np.diag([mirror, squeeze]) @ matrix
     else:
         matrix = np.array([[cos(turn), -sin(turn)], [sin(turn), cos(turn)]]) @ np.diag([mirror, squeeze])
+    return posed_shape(
+        silhouette, number, matrix, area, x, y, turn, mirror < 0, hot, shading=shading, rng=rng
+    )
+
+
+def posed_shape(
+    silhouette: str,
+    number: int,
+    matrix: Values,
+    area: int,
+    x: float,
+    y: float,
+    turn: float,
+    mirrored: bool,
+    hot: bool,
+    *,
+    shading: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> Shape:
+    """View ``number`` of a silhouette under a (2, 2) ``matrix``, as :func:`extended_shape` draws it.
+
+    ``turn`` (radians) and ``mirrored`` are only written down. Without ``shading``, which needs ``rng``, equal arguments give equal pixels.
+    """
+    view = VIEWS[silhouette][number]
     coverage, top, left, scale = _raster(view, matrix, area, x, y)
-    core = _largest(brightest(coverage, area) & (coverage > 0.02))
+    core = largest(brightest(coverage, area) & (coverage > 0.02))
     values = coverage
     if shading > 0 or hot:
         values = coverage * _surface(
@@ -223,7 +247,7 @@ def extended_shape(
         "view": number,
         "heading": round(float(np.degrees(turn)), 3),
         "length": round(scale, 3),
-        "mirrored": mirror < 0,
+        "mirrored": mirrored,
         "hot_spots": hot,
     }
     return Shape(values, core, top, left, x, y, "extended", detail)
@@ -262,7 +286,8 @@ def _unit_area(view: View) -> float:
     return _AREAS[key]
 
 
-def _largest(mask: Mask) -> Mask:
+def largest(mask: Mask) -> Mask:
+    """The largest 8-connected piece of a mask."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     if count <= 2:
         return mask
@@ -279,13 +304,15 @@ def _surface(
     x: float,
     y: float,
     shading: float,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
 ) -> Values:
     """Brightness of the body: a smooth texture about 0.75, and hot spots up to 1."""
     height, width = size
-    coarse = rng.standard_normal((max(2, height // 4 + 1), max(2, width // 4 + 1)))
-    texture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    surface = np.clip(0.75 * (1.0 + shading * texture), 0.3, 1.0)
+    surface = np.full(size, 0.75)
+    if rng is not None:
+        coarse = rng.standard_normal((max(2, height // 4 + 1), max(2, width // 4 + 1)))
+        texture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        surface = np.clip(0.75 * (1.0 + shading * texture), 0.3, 1.0)
     if view is not None:
         rows, columns = np.arange(height) + top - y, np.arange(width) + left - x
         for hx, hy, radius, strength in view.hot:
@@ -306,13 +333,15 @@ def finish(
     level: float = 0.5,
     energy: float = 0.7,
     motion: tuple[float, float] = (0.0, 0.0),
+    optics: tuple[float, float, float, float] | None = None,
     cut: float = 4e-4,
 ) -> Patch:
     """Blur a shape with the 5x5 Gaussian of ``sigma`` pixels, cut its mask, bring its peak to 1.
 
     ``policy`` is ``core`` (the unblurred shape's core), ``half`` (at least ``level`` of the blurred
     maximum) or ``energy`` (the brightest pixels that together hold the share ``energy`` of the blurred
-    energy, in one piece). ``motion`` is (length in pixels, direction in radians) of a linear motion blur. What
+    energy, in one piece). ``motion`` is (length in pixels, direction in radians) of a linear motion blur,
+    ``optics`` the glow and sharpening of :func:`.irregular.through_optics`, whose dark rim is no energy. What
     lies below ``cut`` of the peak is dropped: a share of a gray level at most.
     """
     values, core, pad = shape.values, shape.core, 2
@@ -323,15 +352,20 @@ def finish(
     else:
         values = np.pad(values, pad)
     values = cv2.GaussianBlur(values, (5, 5), sigma, borderType=cv2.BORDER_CONSTANT)
+    if optics is not None:
+        from .irregular import through_optics
+
+        values, more = through_optics(values, *optics)
+        pad += more
     values *= 1.0 / values.max()
     if policy == "core":
         mask = np.pad(core, pad)
     elif policy == "half":
-        mask = _largest(values >= level)
+        mask = largest(values >= level)
     elif policy == "energy":
         order = np.argsort(-values, axis=None, kind="stable")
-        run = np.cumsum(values.ravel()[order])
-        mask = _largest(brightest(values, int(np.searchsorted(run, energy * run[-1])) + 1))
+        run = np.cumsum(np.maximum(values.ravel()[order], 0.0))
+        mask = largest(brightest(values, int(np.searchsorted(run, energy * run[-1])) + 1))
     else:
         raise ValueError(f"no mask policy {policy!r}: choose from core, half, energy")
     values, mask, top, left = _trim(values, mask, shape.top - pad, shape.left - pad, cut)
@@ -341,7 +375,7 @@ def finish(
 
 
 def _trim(values: Values, mask: Mask, top: int, left: int, cut: float) -> tuple[Values, Mask, int, int]:
-    kept = (values >= cut) | mask
+    kept = (np.abs(values) >= cut) | mask
     rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
     r, c = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     inner = values[r, c]

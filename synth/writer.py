@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..annotate.coco import CATEGORY
 from ..annotate.errors import IrstkitError
@@ -52,11 +54,20 @@ def attributes(target: Target, recipe: Recipe) -> dict[str, Any]:
 
 def write_image(root: Path, recipe: Recipe, index: int, count: int, made: Made) -> dict[str, Any]:
     """Write an image and its mask; return its row for the part file."""
+    row, files = encode_image(recipe, index, count, made)
+    for name, data in files.items():
+        write_atomic(root / name, data)
+    return row
+
+
+def encode_image(
+    recipe: Recipe, index: int, count: int, made: Made
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """An image's row for the part file, and its files: ``{name: PNG}``."""
     name = image_name(index, count)
     size = made.image.shape[0], made.image.shape[1]
     mask = made.mask.view("u1") * 255
-    write_atomic(root / "images" / name, encode_png(made.image))
-    write_atomic(root / "masks" / name, encode_png(mask))
+    files = {f"images/{name}": encode_png(made.image), f"masks/{name}": encode_png(mask)}
     digest = pixel_hash(made.image)
     entry = {
         "file_name": f"images/{name}", "width": size[1], "height": size[0], "source": "synthetic",
@@ -79,7 +90,7 @@ def write_image(root: Path, recipe: Recipe, index: int, count: int, made: Made) 
         "targets": told, "rejected": made.rejected, "gate": made.gate, "sha256": digest,
         "mask_sha256": pixel_hash(mask),
     }  # fmt: skip
-    return {"image": entry, "annotations": annotations, "manifest": manifest}
+    return {"image": entry, "annotations": annotations, "manifest": manifest}, files
 
 
 # ------------------------------------------------------------------------------------------------- parts
@@ -121,15 +132,9 @@ def write_part(root: Path, part: int, rows: list[dict[str, Any]]) -> None:
 def merge(root: Path, count: int, splits: dict[str, float], info: dict[str, Any]) -> dict[str, Any]:
     """Join the parts in index order: annotations.json, split lists, manifest.jsonl; returns the totals.
 
-    One part is held at a time, so that memory does not grow with the number of images.
+    Each part is read once and one is held at a time, so that memory does not grow with the number of images:
+    annotations wait in a file beside the parts until the images before them are written.
     """
-    parts = range((count + PART - 1) // PART)
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for part in parts:
-            yield from read_json(part_path(root, part))
-
-    ids: dict[str, list[str]] = {part: [] for part in splits}
     totals: dict[str, Any] = {
         "images": 0,
         "targets": 0,
@@ -138,40 +143,40 @@ def merge(root: Path, count: int, splits: dict[str, float], info: dict[str, Any]
         "kinds": {},
         "rejected": {},
         "gate": {},
+        "splits": dict.fromkeys((f"{SCHEME}/{part}" for part in splits), 0),
     }
 
     def add(key: str, name: str, n: int = 1) -> None:
         totals[key][name] = totals[key].get(name, 0) + n
 
-    def dump(value: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    waiting = root / "parts" / "annotations.txt"
+    with ExitStack() as stack:
 
-    with (
-        atomic_path(root / "annotations.json") as path,
-        path.open("w", encoding="utf-8", newline="\n") as stream,
-    ):
-        stream.write(f'{{"info": {dump(info)}, "licenses": [], "categories": [{dump(CATEGORY)}], "images": [')
-        for number, row in enumerate(rows(), start=1):
-            stream.write(("" if number == 1 else ",") + "\n" + dump({"id": number, **row["image"]}))
-        stream.write('],\n"annotations": [')
+        def opened(path: Path) -> TextIO:
+            there = stack.enter_context(atomic_path(path))
+            return stack.enter_context(there.open("w", encoding="utf-8", newline="\n"))
+
+        # they come to lie there last first: the manifest's presence says that the set is whole
+        manifest_file = opened(root / "manifest.jsonl")
+        lists = {part: opened(root / "splits" / SCHEME / f"{part}.txt") for part in splits}
+        coco = opened(root / "annotations.json")
+        aside = stack.enter_context(waiting.open("w+", encoding="utf-8", newline="\n"))
+        coco.write(f'{{"info": {_dump(info)}, "licenses": [], "categories": [{_dump(CATEGORY)}], "images": [')
         annotation_id = 0
-        for number, row in enumerate(rows(), start=1):
+        for number, row in enumerate(_rows(root, count), start=1):
+            coco.write(("" if number == 1 else ",") + "\n" + _dump({"id": number, **row["image"]}))
             for annotation in row["annotations"]:
                 annotation_id += 1
-                text = dump({"id": annotation_id, "image_id": number, **annotation})
-                stream.write(("" if annotation_id == 1 else ",") + "\n" + text)
-        stream.write("]}\n")
-    with (
-        atomic_path(root / "manifest.jsonl") as path,
-        path.open("w", encoding="utf-8", newline="\n") as stream,
-    ):
-        for row in rows():
+                text = _dump({"id": annotation_id, "image_id": number, **annotation})
+                aside.write(("" if annotation_id == 1 else ",") + "\n" + text)
             manifest = row["manifest"]
-            stream.write(dump(manifest) + "\n")
-            part = manifest["split"].rpartition("/")[2]
-            ids[part].append(manifest["file_name"].removesuffix(".png"))
+            manifest_file.write(_dump(manifest) + "\n")
+            lists[manifest["split"].rpartition("/")[2]].write(
+                manifest["file_name"].removesuffix(".png") + "\n"
+            )
             totals["images"] += 1
             totals["targets"] += len(manifest["targets"])
+            add("splits", manifest["split"])
             add("scenes", manifest["scene"] or "unknown")
             for target in manifest["targets"]:
                 add("status", target["scr_status"])
@@ -180,37 +185,83 @@ def merge(root: Path, count: int, splits: dict[str, float], info: dict[str, Any]
                 add("rejected", reason, n)
             for reason in manifest["gate"]:
                 add("gate", reason)
-        # lists first, the manifest last: its presence says that the set is whole
-        for part, names in ids.items():
-            write_atomic(root / "splits" / SCHEME / f"{part}.txt", "".join(f"{name}\n" for name in names))
-    totals["splits"] = {f"{SCHEME}/{part}": len(names) for part, names in ids.items()}
+        coco.write('],\n"annotations": [')
+        aside.seek(0)
+        shutil.copyfileobj(aside, coco)
+        coco.write("]}\n")
+    waiting.unlink()
     return {
         key: dict(sorted(v.items())) if isinstance(v, dict) and key != "splits" else v
         for key, v in totals.items()
     }
 
 
-def unmerge(root: Path) -> None:
-    """Turn a finished set back into parts, to be checked and continued."""
-    from ..annotate.coco import read_coco
-    from ..annotate.files import read_bytes
+def _rows(root: Path, count: int) -> Iterator[dict[str, Any]]:
+    for part in range((count + PART - 1) // PART):
+        yield from read_json(part_path(root, part))
 
-    coco = read_coco(root / "annotations.json")
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    for annotation in coco["annotations"]:
-        kept = {k: v for k, v in annotation.items() if k not in ("id", "image_id")}
-        by_image.setdefault(annotation["image_id"], []).append(kept)
-    lines = read_bytes(root / "manifest.jsonl").decode("utf-8").splitlines()
-    if len(lines) != len(coco["images"]):
-        raise IrstkitError(
-            f"annotations.json has {len(coco['images'])} images, manifest.jsonl {len(lines)}: not continued",
-            path=root,
-            hint="it was edited since; choose another --out",
-        )
-    rows = [
-        {"image": {k: v for k, v in image.items() if k != "id"}, "annotations": by_image.get(image["id"], []),
-         "manifest": json.loads(line)}
-        for image, line in zip(coco["images"], lines, strict=True)
-    ]  # fmt: skip
-    for part in range((len(rows) + PART - 1) // PART):
-        write_part(root, part, rows[part * PART : (part + 1) * PART])
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def unmerge(root: Path) -> None:
+    """Turn a finished set back into parts, to be checked and continued; a part is held at a time."""
+    rows: list[dict[str, Any]] = []
+    part = 0
+    try:
+        for row in _joined(root):
+            rows.append(row)
+            if len(rows) == PART:
+                write_part(root, part, rows)
+                part, rows = part + 1, []
+        if rows:
+            write_part(root, part, rows)
+    except BaseException:
+        for k in range(part + 1):
+            part_path(root, k).unlink(missing_ok=True)
+        raise
+
+
+def _joined(root: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a finished set, as its annotations.json and manifest.jsonl are written: a line each."""
+    path = root / "annotations.json"
+    edited = IrstkitError(
+        "annotations.json and manifest.jsonl are not as they were written: not continued",
+        path=root,
+        hint="they were edited since; choose another --out",
+    )
+    try:
+        with (
+            path.open(encoding="utf-8") as images,
+            path.open(encoding="utf-8") as annotations,
+            (root / "manifest.jsonl").open(encoding="utf-8") as lines,
+        ):
+            next(images)
+            while not next(annotations).startswith('"annotations": ['):
+                pass
+            pending = _object(next(annotations, ""))
+            for line in lines:
+                image = _object(next(images, ""))
+                if image is None:
+                    raise edited
+                number, own = image.pop("id"), []
+                while pending is not None and pending["image_id"] == number:
+                    own.append({k: v for k, v in pending.items() if k not in ("id", "image_id")})
+                    pending = _object(next(annotations, ""))
+                manifest = json.loads(line)
+                if any(image[key] != manifest[key] for key in ("file_name", "sha256")):
+                    raise edited
+                yield {"image": image, "annotations": own, "manifest": manifest}
+            if pending is not None or _object(next(images, "")) is not None:
+                raise edited
+    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        raise edited from error
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    """The JSON object at a line's beginning; None where there is none."""
+    return _DECODER.raw_decode(line)[0] if line.startswith("{") else None
+
+
+_DECODER = json.JSONDecoder()

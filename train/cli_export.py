@@ -23,7 +23,15 @@ from .cli_options import PATH
     help="Input size in pixels, multiples of the network's stride. It is fixed in the file.",
 )
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Images a run.")
-@click.option("--probabilities", is_flag=True, help="Put the sigmoid into the file; else it gives logits.")
+@click.option(
+    "--probabilities", is_flag=True, help="Networks of masks: put the sigmoid into the file; else logits."
+)
+@click.option("--raw", is_flag=True, help="Networks of boxes: raw maps; else decoded boxes and scores.")
+@click.option(
+    "--portable",
+    is_flag=True,
+    help="Deformable convolution by GridSample (opset 17) for runtimes without DeformConv (opset 19).",
+)
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, min_open=True),
@@ -38,18 +46,26 @@ def export(
     size: tuple[int, int],
     batch: int,
     probabilities: bool,
+    raw: bool,
+    portable: bool,
     tolerance: float,
     as_json: bool,
 ) -> None:
     """Write a CHECKPOINT (or a run's best.pt) as an ONNX file.
 
     The file is run by onnxruntime against PyTorch before it is kept. Its input is (batch, channels, height,
-    width), gray divided by the largest value of its depth, then normalised as the checkpoint says: mean and
-    deviation are in the file's metadata and in the result.
+    width), of networks of clips (batch, frames, channels, height, width) in time order; gray divided by the
+    largest value of its depth, then normalised as the checkpoint says: mean and deviation are in the file's
+    metadata and in the result.
+
+    Networks of boxes give boxes (batch, N, 4), x1 y1 x2 y2 in pixels of the input, and scores (batch, N), one
+    for every cell: keep what is above your score and suppress doubles (irstkit: IoU above 0.65).
 
     \b
-    Example:
-      irstkit train export runs/real --size 512 640 --probabilities --out detector.onnx
+    Examples:
+      irstkit train export runs/real --size 512 640 --probabilities --out segmenter.onnx
+      irstkit train export runs/dfar --size 256 320 --out detector.onnx
+      irstkit train export runs/eflnet --size 256 256 --portable --out detector.onnx
     """
     from .checkpoint import build_from, load_checkpoint
     from .export import export_onnx
@@ -69,6 +85,8 @@ def export(
         size,
         batch=batch,
         probabilities=probabilities,
+        raw=raw,
+        portable=portable,
         tolerance=tolerance,
         about=about,
     )
@@ -76,8 +94,11 @@ def export(
     if as_json:
         click.echo(json.dumps(result))
         return
+    given = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in result["outputs"].items())
+    how = "" if result["deformable"] is None else f", deformable convolution by {result['deformable']}"
     click.echo(
         f"{out}: {about['model']}, input {'x'.join(map(str, result['input']))}, {result['bytes'] / 1e6:.2f} MB\n"
+        f"gives {given}; opset {result['opset']}{how}\n"
         f"agrees with PyTorch to {result['largest_difference']:.2g} on {result['trials']} inputs "
         f"(outputs up to {result['largest_output']:.3g})\n"
         f"normalisation: mean {normalisation['mean']:g}, deviation {normalisation['std']:g}"

@@ -283,11 +283,12 @@ def predict(
 
     set_threads(threads)
     if is_box_checkpoint(checkpoint):
+        from ..annotate.video import VIDEO_SUFFIXES
         from .box_predictor import BoxPredictor
-        from .predict_boxes import VIDEOS, predict_boxes, predict_video
+        from .predict_boxes import predict_boxes, predict_video
 
         detector = BoxPredictor.load(checkpoint, device=device, model=model)
-        if images.suffix.lower() in VIDEOS and images.is_file():
+        if images.suffix.lower() in VIDEO_SUFFIXES and images.is_file():
             found = predict_video(detector, images, out, score=threshold)
         else:
             records, _ = gather(images, split)

@@ -108,7 +108,7 @@ def predict(
             image = record.read_image()
             probability = predictor.probability(image) if maps is None else maps(record)
             mask = probability > threshold
-            image_id = add_image(coco, record.id + record.image.suffix, image.shape, source=record.source)
+            image_id = add_image(coco, record.id + record.suffix, image.shape, source=record.source)
             for instance in mask_to_instances(mask):
                 x1, y1, x2, y2 = instance.box
                 score = float(probability[y1:y2, x1:x2][instance.mask].max())

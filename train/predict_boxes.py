@@ -17,13 +17,12 @@ from ..annotate.console import note, track
 from ..annotate.draw import enlarge, outline_boxes, stretch
 from ..annotate.errors import IrstkitError
 from ..annotate.files import write_json, write_png
+from ..annotate.video import frame_rate, video_frames
 from ..datasets.records import Record, split_hash
 from .box_predictor import BoxPredictor
 from .predict import PREDICTED, TRUTH, _new_folder
 from .sequence import is_clip_model
 from .tracks import Tracker
-
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 
 
 def in_sequence(records: Sequence[Record], name: str) -> list[Record]:
@@ -39,24 +38,6 @@ def in_sequence(records: Sequence[Record], name: str) -> list[Record]:
         )
     note(f"{len(records)} images taken as the frames of one sequence, in the order of their names")
     return [replace(r, sequence=Path(name).name, frame=k) for k, r in enumerate(records)]
-
-
-def read_video(path: str | Path) -> tuple[list[NDArray[np.uint8]], float]:
-    """The frames of a video as (H, W) uint8 gray, and its frames a second."""
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise IrstkitError("not a video that can be read", path=path)
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    frames: list[NDArray[np.uint8]] = []
-    while True:
-        good, frame = capture.read()
-        if not good:
-            break
-        frames.append(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8))
-    capture.release()
-    if not frames:
-        raise IrstkitError("a video without a frame that can be read", path=path)
-    return frames, rate if 0 < rate < 1000 else 25.0
 
 
 def predict_boxes(
@@ -93,9 +74,9 @@ def predict_video(
 ) -> dict[str, Any]:
     """The same for a video file: ``predictions.json`` and ``videos/NAME.mp4``."""
     path = Path(path)
-    frames, rate = read_video(path)
+    frames, rate = video_frames(path), frame_rate(path)
     records = [
-        Record(f"{path.stem}/{k:06d}", path, size=f.shape, sequence=path.stem, frame=k)
+        Record(f"{path.stem}/{k:06d}", path, size=f.shape, sequence=path.stem, frame=k, video_frame=k)
         for k, f in enumerate(frames)
     ]
     found = track(predictor.sequence(frames), "predicting", len(frames), unit="frames")
@@ -130,7 +111,7 @@ def _write(
             for record, image, (boxes, scores), truth in items:
                 kept = scores >= score
                 boxes, scores = boxes[kept], scores[kept]
-                name = record.id if record.image.suffix.lower() in VIDEOS else record.id + record.image.suffix
+                name = record.id + record.suffix
                 extra = (
                     {} if record.sequence is None else {"sequence": record.sequence, "frame": record.frame}
                 )

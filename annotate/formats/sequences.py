@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,17 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..decode import quiet_opencv
 from ..errors import IrstkitError
 from ..files import IMAGE_SUFFIXES, inside, list_images, natural_key, read_bytes, read_json, write_png
 from ..findings import Findings, refuse_errors
 from ..labels import Format, Label, LabelledImage, LabelSet, ReadOptions
 from ..scan import scan_mask
-
-# FFmpeg writes to the terminal about damaged videos; OpenCV reads this once, at the first video
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
+from ..video import VIDEO_SUFFIXES, read_video
 
 # ------------------------------------------------------------------------------------------------ MIRSDT
 
@@ -111,44 +105,6 @@ def _is_mirsdt(path: Path) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------- video
-
-
-def read_video(path: str | Path) -> Iterator[NDArray[np.uint8]]:
-    """The frames of a video, (H, W) uint8 gray, in order.
-
-    Equal channels are that channel, other colour is BT.601 (as for images).
-
-    Raises
-    ------
-    IrstkitError
-        When the file is missing, cannot be opened as a video, or ends early.
-    """
-    import cv2
-
-    if not Path(path).is_file():
-        raise IrstkitError("no such file", path=path)
-    with quiet_opencv():
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-        try:
-            if not capture.isOpened():
-                raise IrstkitError("cannot be opened as a video", path=path)
-            declared = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-            count = 0
-            while True:
-                good, frame = capture.read()
-                if not good or frame is None:
-                    break
-                count += 1
-                blue, green, red = frame[..., 0], frame[..., 1], frame[..., 2]
-                if np.array_equal(blue, green) and np.array_equal(green, red):
-                    yield np.ascontiguousarray(blue, dtype=np.uint8)
-                else:
-                    yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
-            exact = Path(path).suffix.lower() in (".mp4", ".mov")  # others estimate it from the duration
-            if count == 0 or (exact and count < declared):
-                raise IrstkitError(f"truncated or damaged video: {count} of {declared} frames", path=path)
-        finally:
-            capture.release()
 
 
 def parse_video_boxes(path: str | Path) -> tuple[dict[str, list[list[float] | None]], Findings]:

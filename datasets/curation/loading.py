@@ -82,6 +82,9 @@ class Loader:
         if window is not None:
             preview = self.previews / f"{record.id}.png"
             write_png(preview, stretch(image, window), compression=1)
+        elif record.video_frame is not None:  # a frame of a video is no file that can be shown
+            preview = self.previews / f"{record.id}.png"
+            write_png(preview, image, compression=1)
         thumb = None
         if self.twins and record.splits and record.sequence is None:
             thumb = thumbnail(image).astype(np.float32).tobytes()

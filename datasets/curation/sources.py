@@ -165,10 +165,9 @@ def _documents(data: Dataset) -> list[Path]:
 
 
 def _made_entry(data: Dataset, record: Record, order: int) -> Entry:
-    try:
+    name = record.id + record.suffix
+    if record.video_frame is None and record.image.is_relative_to(data.root):
         name = record.image.relative_to(data.root).as_posix()
-    except ValueError:
-        name = record.id + record.image.suffix
     height, width = record.size
     known = {
         "sequence": record.sequence, "frame": record.frame, "source": record.source, "scene": record.scene,

@@ -17,6 +17,7 @@ from ..records import Dataset
 from . import (
     coco_files,
     daub,
+    drone_ir,
     folders,
     irdst,
     irstd_1k,
@@ -54,7 +55,9 @@ READERS: dict[str, Reader] = {
     irdst.NAME: Reader(irdst.match, irdst.read),
     coco_files.NAME: Reader(coco_files.match, coco_files.read),
     yolo_folders.NAME: Reader(yolo_folders.match, yolo_folders.read),
+    drone_ir.NAME: Reader(drone_ir.match, drone_ir.read),
     folders.PAIRS: Reader(folders.match_pairs, folders.read_pairs),
+    drone_ir.VIDEOS: Reader(drone_ir.match_videos, drone_ir.read_videos),
     folders.IMAGES: Reader(folders.match_images, folders.read_images),
 }
 """In the order of asking: the most particular layout first."""

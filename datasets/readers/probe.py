@@ -151,6 +151,13 @@ class Builder:
             Record(id=id, image=image, mask=mask, size=size, bit_depth=depth, attributes=attributes, **known)
         )
 
+    def add_frame(self, id: str, video: Path, index: int, shape: tuple[int, ...], **known: Any) -> None:
+        """Append a record that is a frame (from 0, also its number) of a video."""
+        size = (shape[0], shape[1])
+        self.records.append(
+            Record(id=id, image=video, video_frame=index, frame=index, size=size, bit_depth=8, **known)
+        )
+
     def adopt(
         self, findings: Iterable[LabelFinding], record: str | None = None, split: str | None = None
     ) -> None:
@@ -159,17 +166,18 @@ class Builder:
             path = None if f.path is None else self.probe.show(Path(f.path))
             self.findings.append(Finding(f.severity, f.kind, f.message, path, f.where, record, split))
 
-    def set_boxes(self, boxes: ArrayLike, *, path: Path | None = None) -> None:
-        """Give the last record its boxes: what leaves the image is listed and cut, what is outside dropped."""
-        record = replace(self.records[-1], boxes=as_boxes(boxes))
-        self.records[-1] = record
+    def set_boxes(self, boxes: ArrayLike, *, path: Path | None = None, at: int = -1) -> None:
+        """Give the last record (or that at ``at``) its boxes: what leaves the image is listed and cut, what is
+        outside dropped."""
+        record = replace(self.records[at], boxes=as_boxes(boxes))
+        self.records[at] = record
         assert record.boxes is not None
         if record.size == (0, 0) or not self.note_leaving(record, path=path):
             return
         height, width = record.size
         cut = record.boxes.clip(0, [width, height, width, height])
         inside = (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])
-        self.records[-1] = replace(record, boxes=cut[inside])
+        self.records[at] = replace(record, boxes=cut[inside])
 
     def note_leaving(self, record: Record, *, path: Path | None = None) -> bool:
         """List the boxes of a record that are not wholly in its image; whether there was one."""

@@ -126,3 +126,10 @@ def test_boxes_of_zero_size_and_missing_labels_are_refused(tmp_path):
     with pytest.raises(IrstkitError, match="neither boxes nor a mask"):
         Clips([bare], 3, 1)
     assert len(Clips([bare], 3, 1, labelled=False)) == 1
+
+
+@given(st.sets(st.integers(0, 30), min_size=1), st.integers(1, 7), st.data())
+def test_still_clips_are_the_key_frame_alone(numbers, window, data):
+    position = data.draw(st.integers(0, len(numbers) - 1))
+    key = data.draw(st.integers(0, window - 1))
+    assert window_positions(sorted(numbers), position, window, key, "still") == [position] * window

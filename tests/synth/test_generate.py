@@ -274,3 +274,27 @@ def test_what_the_gate_turned_away_can_be_looked_at(folder, tmp_path, irstkit):
     flat = sum(row["gate"].count("background flat") for row in rows)
     assert flat >= 1 and all("flat.png" not in row["background"] for row in rows)
     assert not any(row["background"].endswith("/flat") for row in rows)
+
+
+def test_an_edited_set_is_not_continued_and_stays_as_it_is(tmp_path):
+    out = tmp_path / "set"
+    generate(out, 3, 1, size=64, workers=1)
+    path = out / "annotations.json"
+    whole = path.read_text()
+    for changed in (
+        json.dumps(json.loads(whole)),  # one line: another program's
+        whole.replace('\n{"id": 3, "file_name"', '\n{"id": 4, "file_name"'),
+        whole.replace('"file_name"', '"name"'),
+        whole.replace('],\n"annotations"', ',\n{"id": 9}],\n"annotations"'),
+        "",
+    ):
+        assert changed != whole
+        path.write_text(changed)
+        before = contents(out)
+        with pytest.raises(IrstkitError, match="not as they were written"):
+            generate(out, 5, 1, size=64, workers=1)
+        assert contents(out) == before
+    path.write_text(whole)
+    generate(out, 5, 1, size=64, workers=1)
+    generate(tmp_path / "other", 5, 1, size=64, workers=1)
+    assert contents(out) == contents(tmp_path / "other")

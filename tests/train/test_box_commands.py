@@ -162,7 +162,7 @@ def test_predict_on_a_video(irstkit, runs, tmp_path):
     )
     assert result.exit_code == 0, result.stderr
     coco = json.loads((out / "predictions.json").read_text())
-    assert [i["file_name"] for i in coco["images"]][:2] == ["flight/000000", "flight/000001"]
+    assert [i["file_name"] for i in coco["images"]][:2] == ["flight/000000.png", "flight/000001.png"]
     assert (out / "videos" / "flight.mp4").stat().st_size > 0
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")

@@ -1,4 +1,4 @@
-"""ONNX files of every network that gives masks: what onnxruntime makes of them is what PyTorch gives."""
+"""ONNX files of every network: what onnxruntime makes of them is what PyTorch gives."""
 
 import json
 
@@ -12,6 +12,7 @@ from irstkit.annotate.errors import IrstkitError
 from irstkit.train.checkpoint import save_checkpoint
 from irstkit.train.export import export_onnx
 from irstkit.train.models import MODELS, build
+from irstkit.train.models.deform import deform_by_sampling
 
 SMALL = {
     "acm": ({"blocks": 1}, (32, 48)),
@@ -42,8 +43,8 @@ def settled(name, options):
     return net
 
 
-def test_every_network_that_gives_masks_is_tried_here():
-    assert set(MODELS) - {"dfar", "eflnet"} == set(SMALL), "a new network needs a line above, or gives boxes"
+def test_every_network_is_tried_here():
+    assert set(MODELS) == {*SMALL, *BOXES}, "a new network needs a line"
 
 
 @pytest.mark.parametrize(
@@ -106,11 +107,75 @@ def test_sizes_the_network_does_not_take_are_refused(size, changes, words, tmp_p
         export_onnx(build("sd2net", base=3), tmp_path / "net.onnx", size, **changes)
 
 
-def test_networks_of_boxes_are_refused_by_name(tmp_path):
-    net = build("unet", base=2)
-    net.task = "boxes"
-    with pytest.raises(IrstkitError, match="boxes"):
-        export_onnx(net, tmp_path / "net.onnx", 16)
+BOXES = {
+    "dfar": ({"radius": 1}, (24, 40)),
+    "eflnet": ({"width": 0.125, "blocks": 1}, (64, 96)),
+}
+
+
+def moving(name, options):
+    """A network of boxes whose offsets, zero at the start, are not: every position is a fraction of a pixel."""
+    net = settled(name, options)
+    for part in net.modules():
+        for found in (getattr(part, "offset", None), getattr(part, "offset_coarse", None)):
+            if isinstance(found, torch.nn.Conv2d):
+                torch.nn.init.normal_(found.weight, 0, 0.02)
+                torch.nn.init.uniform_(found.bias, -2, 2)
+    return net
+
+
+@pytest.mark.parametrize("name", BOXES)
+@pytest.mark.parametrize("way", [{}, {"portable": True}, {"raw": True}], ids=str)
+def test_networks_of_boxes_give_pytorchs_boxes_and_scores(name, way, tmp_path):
+    options, size = BOXES[name]
+    net = moving(name, options)
+    told = export_onnx(net, tmp_path / "net.onnx", size, **way)
+    assert told["deformable"] == ("GridSample" if "portable" in way else "DeformConv")
+    kinds = {n.op_type for n in onnx.load(tmp_path / "net.onnx").graph.node}
+    assert ("DeformConv" in kinds) == ("portable" not in way) and "BatchNormalization" not in kinds
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(9).random(told["input"], np.float32)
+    got = session.run(None, {"images": images})
+    names = [o.name for o in session.get_outputs()]
+    with torch.no_grad():
+        maps = net.eval()(torch.from_numpy(images))
+        expected = net.decode(maps)
+    if "raw" in way:
+        expected = [maps] if isinstance(maps, torch.Tensor) else maps
+        assert names == (["raw"] if name == "dfar" else ["raw_0", "raw_1", "raw_2"])
+    else:
+        assert names == ["boxes", "scores"]
+    assert told["outputs"] == {n: list(v.shape) for n, v in zip(names, expected, strict=True)}
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), atol=1e-4 * max(1.0, float(b.abs().max())))
+
+
+@pytest.mark.parametrize(
+    ("stride", "size", "groups", "channels"),
+    [(1, (13, 9), 4, 8), (2, (13, 9), 1, 8), (2, (12, 10), 2, 8), (1, (1, 7), 1, 4), (1, (40, 40), 8, 64)],
+)
+def test_deformable_convolution_by_sampling_is_torchvisions(stride, size, groups, channels):
+    from torchvision.ops import deform_conv2d
+
+    rng = torch.Generator().manual_seed(0)
+    out = [-(-s // stride) for s in size]
+    x = torch.randn(2, channels, *size, generator=rng)
+    offset = 4 * torch.randn(2, 18 * groups, *out, generator=rng)  # many of them leave the map
+    mask = torch.rand(2, 9 * groups, *out, generator=rng)
+    weight, bias = torch.randn(5, channels, 3, 3, generator=rng) / 9, torch.randn(5, generator=rng)
+    expected = deform_conv2d(x, offset, weight, bias, stride=stride, padding=1, mask=mask)
+    got = deform_by_sampling(x, offset, mask, weight, bias, stride=stride)
+    assert (got - expected).abs().max() < 1e-5 * max(1.0, float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "words"),
+    [("eflnet", {"probabilities": True}, "no map of probabilities"), ("unet", {"raw": True}, "gives masks")],
+)
+def test_outputs_the_network_does_not_have_are_refused(name, way, words, tmp_path):
+    options = BOXES[name][0] if name in BOXES else SMALL[name][0]
+    with pytest.raises(IrstkitError, match=words):
+        export_onnx(build(name, **options), tmp_path / "net.onnx", 32, **way)
 
 
 def test_the_command_writes_a_checkpoint_as_onnx(irstkit, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from irstkit.annotate.errors import IrstkitError
@@ -95,13 +95,14 @@ def test_bases_are_the_sheets_kernels():
 
 @given(
     planes=st.integers(1, 11),
-    height=st.integers(4, 12),
-    width=st.integers(4, 12),
+    height=st.integers(2, 12),
+    width=st.integers(2, 12),
     mode=st.sampled_from(["zeros", "reflect"]),
     seed=st.integers(0, 2**16),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_recombination_is_the_stacked_definition(planes, height, width, mode, seed):
+    assume(mode == "zeros" or min(height, width) > 3)  # reflection by 3 pixels
     generator = torch.Generator().manual_seed(seed)
     x, o, g = torch.randn(3, 1, planes, height, width, generator=generator, dtype=torch.float64)
     x, o = x.requires_grad_(), o.requires_grad_()

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .deform import DeformConv, Pooled, cbs, split_offset_mask
+from .layers import checked_border
 
 WIDTH = 64
 
@@ -171,12 +172,14 @@ class DFAR(nn.Module):
         ``zero`` (default) or ``released``.
     radius_cells
         SimOTA's centre radius in strides.
+    border
+        What stands in for frames that the sequence does not have: ``target``, ``clamp``, ``reflect``; or
+        ``still``, the key frame in place of all its neighbours (see :mod:`irstkit.datasets.clips`).
     """
 
     task = "boxes"
     stride = 8
     in_channels = 3
-    border = "target"
 
     def __init__(
         self,
@@ -189,6 +192,7 @@ class DFAR(nn.Module):
         residual: float = 1.0,
         init: str = "zero",
         radius_cells: float = 2.5,
+        border: str = "target",
     ) -> None:
         super().__init__()
         if not isinstance(radius, int) or isinstance(radius, bool) or radius < 1:
@@ -197,7 +201,7 @@ class DFAR(nn.Module):
             raise ValueError(f"init is 'zero' or 'released', got {init!r}")
         if not (eta >= 0 and math.isfinite(eta)):
             raise ValueError(f"eta is a number of at least 0, got {eta!r}")
-        self.window, self.key = 2 * radius + 1, radius
+        self.window, self.key, self.border = 2 * radius + 1, radius, checked_border(border)
         self.eta, self.detach_target, self.radius_cells = float(eta), detach_target, float(radius_cells)
         c, w = 48, WIDTH
         self.extract = nn.Sequential(

@@ -26,7 +26,7 @@ NEIGHBOURS = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
 FLOOR = 1e-24
 """The squared clamp of the norm: max(|b|, 1e-12)^2."""
 
-PIXELS = 2**19
+PIXELS = 2**18
 """Pixels of planes handled at a time: a difference stays in the processor's cache on its way to the sums."""
 
 
@@ -108,19 +108,20 @@ def _sums(x: Tensor, o: Tensor, mode: str, *, squares: bool) -> tuple[Tensor, Te
     inner = x.new_zeros(planes, 16)
     square = x.new_zeros(planes, 16) if squares else inner
     step = max(1, PIXELS // (height * width)) if x.device.type == "cpu" else planes
-    buffer = torch.empty_like(x[:step])
+    # Products into a buffer, then its sum: five times as fast on the CPU as a batch of matrix products of one
+    # row with one column, and summed in cascades
+    difference, product = torch.empty_like(x[:step]), torch.empty_like(x[:step])
     for first in range(0, planes, step):
         part = slice(first, first + step)
-        xs, column_o = x[part], o[part].reshape(-1, height * width, 1)
-        b = buffer[: len(xs)]
-        row_b, column_b = b.view(len(xs), 1, -1), b.view(len(xs), -1, 1)
+        xs, os = x[part], o[part]
+        b, p = difference[: len(xs)], product[: len(xs)]
         for n, d in enumerate(DILATIONS):
             padded = pad(xs, d, mode)
             for k, window in enumerate(_windows(x.shape, d), start=8 * n):
                 torch.sub(xs, padded[window], out=b)
-                inner[part, k] = torch.bmm(row_b, column_o).view(-1)
+                inner[part, k] = torch.mul(b, os, out=p).sum(dim=(1, 2))
                 if squares:
-                    square[part, k] = torch.bmm(row_b, column_b).view(-1)
+                    square[part, k] = b.square_().sum(dim=(1, 2))
     return inner, square
 
 
@@ -204,22 +205,31 @@ def _norm_term(x: Tensor, t: Tensor, d: int) -> Tensor:
     inside[:, :, 1, 1] = t.sum(dim=1, keepdim=True)
     # [q inside] summed with its weights is a convolution of ones: constant but for a border of d pixels
     height, width = x.shape[1:]
-    small = (min(height, 2 * d + 1), min(width, 2 * d + 1))
+    small = (2 * d + 1, 2 * d + 1) if min(height, width) > 2 * d else (height, width)
     weights = _depthwise(torch.ones_like(x[:, : small[0], : small[1]]), inside, d, d)
     out = _depthwise(x, kernel, d, d)
-    return out.add_(x * _spread(weights, height, width, d))
+    return _add_framed(out, x, weights, d)
 
 
-def _spread(weights: Tensor, height: int, width: int, d: int) -> Tensor:
-    """Repeat the middle row and column of a map of (2 d + 1) pixels a side up to the full size."""
-
-    def index(size: int) -> Tensor:
-        every = torch.arange(size, device=weights.device)
-        if size <= 2 * d + 1:
-            return every
-        return torch.where(every < d, every, (every - (size - 2 * d - 1)).clamp_min(d))
-
-    return weights[:, index(height)][:, :, index(width)]
+def _add_framed(out: Tensor, x: Tensor, weights: Tensor, d: int) -> Tensor:
+    """out += x times ``weights``, (P, H, W) or (2d + 1, 2d + 1): constant but for a border of d pixels."""
+    height, width = x.shape[1:]
+    middle = weights[:, weights.shape[1] // 2, weights.shape[2] // 2, None, None]
+    out.addcmul_(x, middle)
+    rest = weights - middle
+    rows = [(slice(0, d), slice(0, d)), (slice(height - d, height), slice(-d, None))]
+    columns = [(slice(0, d), slice(0, d)), (slice(width - d, width), slice(-d, None))]
+    if weights.shape[1:] == x.shape[1:]:  # a plane so small that the borders meet
+        return out.addcmul_(x, rest)
+    inner = slice(d, height - d)
+    for here, there in rows:
+        band = rest[:, there]
+        out[:, here, d : width - d].addcmul_(x[:, here, d : width - d], band[:, :, d : d + 1])
+        for across, from_ in columns:
+            out[:, here, across].addcmul_(x[:, here, across], band[:, :, from_])
+    for across, from_ in columns:
+        out[:, inner, across].addcmul_(x[:, inner, across], rest[:, d : d + 1, from_])
+    return out
 
 
 def _unpad_reflected(whole: Tensor, d: int) -> Tensor:

@@ -25,6 +25,15 @@ def check_images(images: Tensor, channels: int, stride: int, smallest: int = 0) 
         raise ValueError(f"expected (B, {channels}, H, W) with H and W {size}, got {shape}")
 
 
+def checked_border(border: object) -> str:
+    """``border`` if it is a rule of :mod:`irstkit.datasets.clips`."""
+    from ...datasets.clips import RULES
+
+    if border not in RULES:
+        raise ValueError(f"border is one of {', '.join(RULES)}, got {border!r}")
+    return str(border)
+
+
 def whole(name: str, value: object, least: int) -> int:
     """``value`` if it is a whole number of at least ``least``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:

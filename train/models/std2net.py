@@ -26,6 +26,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .layers import checked_border
 from .sd2net import RSU7, SD2Net
 
 
@@ -70,12 +71,13 @@ class STD2Net(nn.Module):
         Of SD2Net's differences: ``zeros`` (published) or ``reflect``.
     head_bias
         Start value of the last bias; None is PyTorch's default.
+    border
+        ``clamp``, ``target``, ``reflect`` or ``still`` (see :mod:`irstkit.datasets.clips`).
     """
 
     task = "mask"
     stride = 16
     in_channels = 1
-    border = "clamp"
 
     def __init__(
         self,
@@ -84,12 +86,13 @@ class STD2Net(nn.Module):
         features: int = 32,
         padding: str = "zeros",
         head_bias: float | None = None,
+        border: str = "clamp",
     ) -> None:
         super().__init__()
         for name, value, least in (("window", window, 2), ("features", features, 1)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} is a whole number of at least {least}, got {value!r}")
-        self.window, self.key = window, window - 1
+        self.window, self.key, self.border = window, window - 1, checked_border(border)
         self.frame = SD2Net(base, padding)
         self.frame.head = nn.Conv2d(2 * base, features, 1)
         self.temporal = TD2M(features, window)

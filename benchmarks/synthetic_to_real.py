@@ -1,0 +1,194 @@
+"""From synthetic to real: SD2Net learns from synthetic images (or real ones) and is tested on real ones.
+
+    python benchmarks/synthetic_to_real.py --data PUBLIC --out WORK                    # every cell that is not done
+    python benchmarks/synthetic_to_real.py --data PUBLIC --out WORK --arms ours nudt --seeds 0 --minutes 60
+    python benchmarks/synthetic_to_real.py --table                                     # the table of what is done
+
+PUBLIC holds the folders NUAA-SIRST, NUDT-SIRST and SIRST-V2-sample. A cell is an arm with a seed: SD2Net from
+scratch (recipe ``best``), 3000 steps of four crops of 256, one thread; the weights after the last step (nothing is
+selected on real images) are scored on NUAA-SIRST 50_50/test, with 95 % intervals over images. Two processes may work
+on the cells side by side; one that is killed goes on at its last checkpoint. Results are kept in
+``results/synthetic_to_real.json``, a row a cell with the generator's recipe, so that a later run only adds.
+Arms of our own images differ in one thing each (the ablation); all leave out backgrounds that are, or resemble,
+images of the test list, which the generator counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "synthetic_to_real.json"
+SIRST, NUDT = ("SIRST-V2-sample",), ("NUDT-SIRST:50_50/train",)
+COUNT = 663  # as many as NUDT-SIRST's training list has
+
+OURS: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
+    # arm: backgrounds, preset, changed keys
+    "ours": (SIRST + NUDT, "real", ()),
+    "ours-nudt-backgrounds": (NUDT, "real", ()),
+    "mask-core": (SIRST + NUDT, "real", ("mask.policy=core",)),
+    "mask-half": (SIRST + NUDT, "real", ("mask.policy=half",)),
+    "psf-round": (SIRST + NUDT, "real", ("point.anisotropy={value: 1.0}",)),
+    "scr-as-nudt": (SIRST + NUDT, "real", ("scenes.all.scr={quantiles: [1.2, 3.0, 5.7, 9.3, 14.3]}",)),
+    "no-sensor": (SIRST + NUDT, "real", ("sensor={}",)),
+    "places-anywhere": (SIRST + NUDT, "real", ("placement.regions=false",)),
+    "procedural-backgrounds": (("procedural",), "real", ()),
+    "preset-nudt": (SIRST + NUDT, "nudt", ()),
+}
+ARMS = ["ours", "nudt", "nuaa", "ours-nudt-backgrounds", "mixed", *list(OURS)[2:]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="Folder of the public sets.")
+    parser.add_argument("--out", type=Path, help="Folder for images and runs (not for the repository).")
+    parser.add_argument(
+        "--arms", nargs="+", choices=ARMS, default=["ours", "nudt", "nuaa", "ours-nudt-backgrounds", "mixed"]
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--crop", type=int, default=256)
+    parser.add_argument("--minutes", type=float, help="Stop after this time, everything saved.")
+    parser.add_argument("--table", action="store_true", help="Print the table of the cells that are done.")
+    given = parser.parse_args()
+    if given.table:
+        print(table(rows()))
+        return
+    if given.data is None or given.out is None:
+        parser.error("--data and --out are needed")
+    end = time.monotonic() + 60 * given.minutes if given.minutes else None
+    for seed in given.seeds:
+        for arm in given.arms:
+            if end is None or time.monotonic() < end:
+                cell(given, arm, seed, end)
+
+
+def cell(given: argparse.Namespace, arm: str, seed: int, end: float | None) -> None:
+    """One arm with one seed, unless it is done or another process works on it."""
+    key = {"arm": arm, "seed": seed, "steps": given.steps, "crop": given.crop}
+    if any(key.items() <= row.items() for row in rows()):
+        return
+    name = f"{arm}-{given.steps}x{given.crop}-s{seed}"
+    given.out.mkdir(parents=True, exist_ok=True)
+    with (given.out / f"{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        run = given.out / name
+        data, recipe = material(given, arm)
+        started = time.process_time()
+        left = [] if end is None else ["--max-minutes", f"{max(0.1, (end - time.monotonic()) / 60):.2f}"]
+        report = irstkit(
+            "train", "fit", "sd2net", *data, "--steps", given.steps, "--batch", 4, "--crop", given.crop, "--threads", 1,
+            "--seed", seed, "--validate-every", 10, *(["--resume"] if (run / "last.pt").exists() else ["--overwrite"]),
+            "--out", run, *left, "--json",
+        )  # fmt: skip
+        if report["step"] < report["steps"]:
+            print(f"{name}: stopped at step {report['step']}")
+            return
+        scored = irstkit(
+            "train", "evaluate", run / "last.pt", "--data", given.data / "NUAA-SIRST", "--split", "50_50/test",
+            "--threads", 1, "--bootstrap", 1000, "--json",
+        )  # fmt: skip
+        row = key | {
+            "images": report["data"],
+            "recipe": recipe,
+            "result": scored,
+            "weights": report["weights"],
+        }
+        row["seconds"] = round(time.process_time() - started, 1)
+        keep(row)
+        print(f"{name}: done")
+
+
+def material(given: argparse.Namespace, arm: str) -> tuple[list[object], object]:
+    """The options of ``train fit``, and how the synthetic images were made; they are made once."""
+    real, nudt = given.data / "NUAA-SIRST", given.data / "NUDT-SIRST"
+    if arm == "nuaa":
+        return ["--real", real, "--real-split", "50_50/train"], None
+    if arm == "nudt":
+        return ["--real", nudt, "--real-split", "50_50/train"], None
+    if arm == "mixed":
+        folder, recipe = make(given, "ours")
+        share = ["--real", real, "--synthetic", folder, "--real-fraction", 0.16, "--total", COUNT]
+        return share, recipe
+    folder, recipe = make(given, arm)
+    return ["--synthetic", folder], recipe
+
+
+def make(given: argparse.Namespace, arm: str) -> tuple[Path, object]:
+    backgrounds, preset, changed = OURS[arm]
+    folder = given.out / "images" / arm
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{arm}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        options: list[object] = []
+        for one in backgrounds:
+            options += ["--backgrounds", one if one == "procedural" else given.data / one]
+        for one in changed:
+            options += ["--set", one]
+        irstkit(
+            "synth", "images", "--out", folder, "--count", COUNT, "--seed", 11, "--preset", preset, *options,
+            "--exclude", f"{given.data / 'NUAA-SIRST'}:50_50/test", "--workers", 1, "--json",
+        )  # fmt: skip
+    return folder, {"preset": preset, "backgrounds": backgrounds, "set": changed}
+
+
+def irstkit(*words: object) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-m", "irstkit", *map(str, words)], stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"failed: irstkit {' '.join(map(str, words))}")
+    return json.loads(done.stdout)
+
+
+def rows() -> list[dict]:
+    with contextlib.suppress(FileNotFoundError):
+        return json.loads(RESULTS.read_text())
+    return []
+
+
+def keep(row: dict) -> None:
+    """Add a row; two processes may do so."""
+    with RESULTS.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        everything = sorted([*rows(), row], key=lambda r: (r["steps"], r["crop"], r["arm"], r["seed"]))
+        part = RESULTS.with_suffix(".part")
+        part.write_text(json.dumps(everything, indent=1) + "\n")
+        part.replace(RESULTS)
+
+
+def table(done: list[dict]) -> str:
+    """Mean and deviation over seeds; of one seed its interval over images."""
+    lines = [
+        "| trained on | steps x crop | seeds | IoU % | Pd % | Fa 1e-6 |",
+        "|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple, list[dict]] = {}
+    for row in done:
+        groups.setdefault((row["arm"], row["steps"], row["crop"]), []).append(row["result"])
+    for (arm, steps, crop), results in sorted(groups.items(), key=lambda g: (g[0][1:], ARMS.index(g[0][0]))):
+        shown = []
+        for metric, scale in (("iou", 100), ("pd", 100), ("fa", 1e6)):
+            values = [scale * r["metrics"][metric] for r in results]
+            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+            shown.append(f"{statistics.mean(values):.1f}{spread}")
+        lines.append(f"| {arm} | {steps} x {crop} | {len(results)} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Synthetic sequences: targets on tracks before a background that moves as a camera's view does."""
