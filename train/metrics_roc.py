@@ -270,6 +270,12 @@ class PixelRocMeter:
         self._counts[1] += hits
         self._counts[0] += np.bincount(at, minlength=self._counts.shape[1]) - hits
 
+    def add(self, values: NDArray, counts: NDArray[np.int64]) -> None:
+        """Add pixels that are counted already: (n,) rising values, (2, n) background and target pixels."""
+        if self.mode != "exact":
+            raise IrstkitError(f"counted values need the mode exact, this is {self.mode}")
+        self._parts.append((values, counts))
+
     def merge(self, other: PixelRocMeter) -> PixelRocMeter:
         """Add the pixels of another part and return ``self``."""
         if (self.mode, self.bins) != (other.mode, other.bins):
