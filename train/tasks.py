@@ -20,7 +20,9 @@ from ..annotate.errors import IrstkitError
 from ..datasets.batches import Batches, Pixels
 from ..datasets.clip_batches import ClipBatches, Images
 from ..datasets.clips import Clips, sequences_of
+from ..datasets.curriculum import Curriculum, curriculum_of
 from ..datasets.records import Record
+from ..datasets.shard_batches import ShardBatches
 from .anchors import fit_anchors
 from .box_predictor import BoxPredictor
 from .detection_metrics import DetectionMeter, DetectionSettings
@@ -71,6 +73,7 @@ class MaskTask:
         self.validated = bool(material.validation)
         self.batches: Any
         if self._clips:
+            _refuse(s, material)
             clips = clips_of(net, material.train, masks=True)
             self.batches = ClipBatches(
                 clips, s.batch, s.crop, s.seed, s.augment, device=device, targets="masks"
@@ -78,8 +81,26 @@ class MaskTask:
             self._records = list(material.validation)
             self._images = {r.id: r.read_image() for r in self._records}
         else:
-            self.batches = Batches(material.train, s.batch, s.crop, s.seed, s.augment, device=device)
+            self.batches = self._single(material)
             self._pixels = Pixels(material.validation) if material.validation else None
+
+    def _single(self, material: Material) -> Batches | ShardBatches:
+        """Batches of single images."""
+        s = self.settings
+        if material.stream is None:
+            pixels = Pixels(material.train)
+            return Batches(
+                pixels, s.batch, s.crop, s.seed, s.augment, device=self.device,
+                curriculum=_curriculum(s, material.train, pixels),
+            )  # fmt: skip
+        if s.curriculum:
+            raise IrstkitError(
+                "a curriculum needs the whole set at hand", hint="leave --stream or --curriculum away"
+            )
+        return ShardBatches(
+            material.stream, s.batch, s.crop, s.seed, s.augment, device=self.device,
+            real=material.train, real_share=material.real_share,
+        )  # fmt: skip
 
     def end_epoch(self, net: nn.Module) -> None:
         """Nothing is remembered from epoch to epoch."""
@@ -115,6 +136,32 @@ class MaskTask:
         return meter.compute()
 
 
+def _curriculum(s: Settings, records: Sequence[Record], pixels: Pixels) -> Curriculum | None:
+    """The curriculum that the settings ask for."""
+    if not s.curriculum:
+        return None
+    passes = -(-len(pixels) // (s.batch * s.accumulate))
+    batches = (s.steps or (s.epochs or 0) * passes) * s.accumulate
+    found = curriculum_of(records, pixels, max(1, round(s.curriculum * batches)))
+    finite = found.scores[np.isfinite(found.scores)]
+    if len(finite):
+        note(
+            f"curriculum: SCR {found.threshold(0):.1f} and more at first, all ({finite.min():.1f} and more) after "
+            f"{found.batches} of {batches} batches"
+        )
+    return found
+
+
+def _refuse(s: Settings, material: Material) -> None:
+    """What only networks of masks of single images have."""
+    for word, given in (("curriculum", s.curriculum), ("stream", material.stream)):
+        if given:
+            raise IrstkitError(
+                f"a {word} is for networks of masks of single images, not for {s.model}",
+                hint=f"leave --{word} away",
+            )
+
+
 class BoxTask:
     """Boxes of images, or of the key frames of clips."""
 
@@ -123,6 +170,7 @@ class BoxTask:
 
     def __init__(self, net: nn.Module, s: Settings, material: Material, device: torch.device) -> None:
         self.settings, self.device, self.net = s, device, net
+        _refuse(s, material)
         self.validated = bool(material.validation)
         clips = clips_of(net, material.train)
         self.batches = ClipBatches(
