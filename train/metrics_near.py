@@ -155,7 +155,8 @@ class Collector:
         at = np.flatnonzero((wanted >= 0).take(key, mode="clip"))
         if not len(at):
             return
-        block, level, count, *sums = self._items(at, wanted[key[at]], *look_up(at), position)
+        level, joined, group = look_up(at)
+        block, level, count, *sums = self._items(at, wanted[key[at]], level, joined, group, position)
         alive = np.flatnonzero(level > death[component[block]])
         if not len(alive):
             return
