@@ -304,7 +304,7 @@ def _attributes(record: Record) -> list[dict[str, Any]]:
     rows = []
     for box, attributes in zip(record.boxes, known, strict=True):
         x1, y1, x2, y2 = box.tolist()
-        rows.append({"x": (x1 + x2 - 1) / 2, "y": (y1 + y2 - 1) / 2, **attributes})
+        rows.append({"x": (x1 + x2 - 1) / 2, "y": (y1 + y2 - 1) / 2, **attributes, "box": (x1, y1, x2, y2)})
     return rows
 
 
