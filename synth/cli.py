@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .cli_realism import report
 from .cli_sequences import make_command
 
 
@@ -402,3 +403,4 @@ def scenes_train(
 
 
 cli.add_command(make_command(_splits))
+cli.add_command(report)

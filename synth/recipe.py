@@ -109,16 +109,30 @@ def _crop(recipe: Recipe, item: Background, rng: np.random.Generator) -> tuple[N
         method = cv2.INTER_AREA if side > recipe.size else cv2.INTER_CUBIC
         pixels = cv2.resize(np.ascontiguousarray(pixels), (recipe.size, recipe.size), interpolation=method)
     pixels = to_depth(pixels, recipe.depth)
-    spread = recipe.preset.background.contrast
-    if spread.bounds() != (1, 1):
-        factor = spread.at(rng.random())
-        mean = float(pixels.mean())
-        pixels = np.rint((pixels - mean) * factor + mean).clip(0, recipe.top).astype(pixels.dtype)
+    look = recipe.preset.background
+    altered: dict[str, float] = {}
+    if look.altered:
+        altered = {"contrast": look.contrast.at(rng.random()), "coring": look.coring.at(rng.random())}
+        pixels = alter(pixels, altered["contrast"], altered["coring"] * recipe.top / 255, recipe.top)
     pixels = np.ascontiguousarray(pixels[:, ::-1] if flip else pixels)
     crop = {"x": x, "y": y, "side": side, "scale": round(recipe.size / side, 6), "flip": bool(flip)}
-    if spread.bounds() != (1, 1):
-        crop["contrast"] = round(factor, 6)
+    crop |= {key: round(value, 6) for key, value in altered.items()}
     return pixels, crop
+
+
+def alter(pixels: NDArray, contrast: float, coring: float, top: int) -> NDArray:
+    """A background of other contrast about its mean, its noise reduced by coring.
+
+    Coring is what cameras' noise reduction does: the fine part, the image less its Gaussian of 1.5 pixels, is
+    brought nearer to 0 by ``coring`` gray levels; what is smaller vanishes, edges stay.
+    """
+    values = pixels.astype(np.float32)
+    if coring > 0:
+        smooth = cv2.GaussianBlur(values, (0, 0), 1.5)
+        fine = values - smooth
+        values = smooth + np.sign(fine) * np.maximum(np.abs(fine) - np.float32(coring), 0)
+    mean = float(pixels.mean())
+    return np.rint((values - mean) * np.float32(contrast) + mean).clip(0, top).astype(pixels.dtype)
 
 
 def to_depth(pixels: NDArray, depth: int) -> NDArray:
