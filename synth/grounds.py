@@ -13,13 +13,13 @@ SIDE = 32
 BANDS = 16
 
 GROUND_MEASURES: dict[str, tuple[str, bool, str]] = {
-    "noise": ("noise of backgrounds (second differences)", True, "gray levels"),
+    "noise": ("noise of backgrounds", True, "gray levels"),
     "whiteness": ("correlation of neighbouring pixels", False, ""),
-    "high_band": ("share of power above half of Nyquist", False, "share"),
-    "gradient": ("mean gradient of backgrounds", True, "gray levels a px"),
+    "high_band": ("power above half of Nyquist", False, "share"),
+    "gradient": ("gradient of backgrounds", True, "gray levels"),
     "gradient_tail": ("gradient, p99 over mean", True, ""),
-    "flat": ("neighbouring pixels that are equal", False, "share"),
-    "lines": ("gradient across rows over along them", True, ""),
+    "flat": ("equal neighbouring pixels", False, "share"),
+    "lines": ("gradient across over along rows", True, ""),
     "levels": ("gray levels in 32x32 pixels", True, ""),
 }
 

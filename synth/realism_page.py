@@ -114,11 +114,16 @@ def _spread(patches: NDArray, number: int) -> NDArray:
 def _sheets(page: Page, found: Realism) -> None:
     page.heading("Samples")
     for title, key in (("Targets", "patches"), ("Backgrounds", "grounds")):
-        page.text(f"{title}: reference left, made right.")
-        page.pictures(
-            (sheet(_spread(getattr(sample, key), SHEET), columns=6), f"{sample.name}: {title.lower()}")
-            for sample in (found.reference, found.made)
-        )
+        pair = [
+            sheet(_spread(getattr(sample, key), SHEET), columns=5) for sample in (found.reference, found.made)
+        ]
+        page.picture(_beside(pair), f"{title}: {found.reference.name} left, {found.made.name} right")
+
+
+def _beside(pair: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    height = max(p.shape[0] for p in pair)
+    padded = [np.pad(p, ((0, height - p.shape[0]), (0, 0), (0, 0)), constant_values=255) for p in pair]
+    return np.hstack([padded[0], np.full((height, 24, 3), 255, np.uint8), padded[1]])
 
 
 def _axis_values(measure_key: str, sample: Sample) -> NDArray[np.float64]:
@@ -193,17 +198,19 @@ def _table(page: Page, distances: dict[str, Distance]) -> None:
     rows = []
     for key, d in distances.items():
         measure = MEASURES[key]
-        title = measure.title + (f", {measure.unit}" if measure.unit else "")
+        title = measure.title + (f", {measure.unit}" if measure.unit in ("px", "gray levels") else "")
         rows.append(
             (
                 title, " / ".join(f"{v:.3g}" for v in (d.reference[0], d.reference[2], d.reference[4])),
                 " / ".join(f"{v:.3g}" for v in (d.made[0], d.made[2], d.made[4])),
                 f"{d.ks:.2f} ({d.ks_interval[0]:.2f} to {d.ks_interval[1]:.2f})",
                 f"{d.wasserstein:.3g} ({d.wasserstein_interval[0]:.3g} to {d.wasserstein_interval[1]:.3g})",
-                f"{d.p:.3f}", "differs" if d.differs else "",
+                f"{d.p:.3f}" + (" *" if d.differs else ""),
             )
         )  # fmt: skip
-    page.table(("", "reference p5 / 50 / 95", "made p5 / 50 / 95", "KS", "Wasserstein", "p", ""), rows)
+    page.table(
+        ("", "reference p5 / 50 / 95", "made p5 / 50 / 95", "KS", "Wasserstein", "p (*: differs)"), rows
+    )
 
 
 def _tests(page: Page, found: Realism) -> None:
@@ -227,15 +234,14 @@ def _tests(page: Page, found: Realism) -> None:
         patches = [p.patches if name == "targets" else p.grounds for p in pools]
         indices = test.indices
         orders = [np.argsort(test.scores_a), np.argsort(-test.scores_b)]
-        page.text(f"What gives the set away, {name}: the patches it was surest about.")
-        page.pictures(
-            (
-                sheet(
-                    patches[k][indices[k]][_known(orders[k], (test.scores_a, test.scores_b)[k])], SUREST, 6
-                ),
-                ("surest of the reference" if k == 0 else "surest of the made set"),
-            )
+        pair = [
+            sheet(patches[k][indices[k]][_known(orders[k], (test.scores_a, test.scores_b)[k])], SUREST, 5)
             for k in (0, 1)
+        ]
+        page.picture(
+            _beside(pair),
+            f"What gives the set away, {name}: the patches that the network was surest of, {found.reference.name} left, "
+            f"{found.made.name} right",
         )
 
 

@@ -20,7 +20,7 @@ from ..annotate.console import progress
 from ..annotate.errors import IrstkitError, require
 
 CHANNELS = (12, 24, 48)
-EPOCHS = 25
+EPOCHS = 20
 BATCH = 32
 RATE = 4e-3
 MIN_GROUPS = 10

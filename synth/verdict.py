@@ -92,15 +92,13 @@ def changes(
     rules = [_Rule(f"scr_{ring}" if f"scr_{ring}" in _RING else "scr_10", "scenes.*.scr", "ratio"), *_RULES]
     for rule in rules:
         distance = distances.get(rule.measure)
-        if distance is None or not distance.differs:
+        if distance is None or not distance.differs or rule.measure in done:  # a nearer key has spoken
             continue
         knob = KNOBS[rule.key]
-        if preset is not None and not _serves(preset, rule, knob):
+        if not _serves(preset, rule, knob):
             continue
         amount = _amount(rule, distance.reference[2], distance.made[2])
-        if amount is None or (rule.measure, knob.key) in done:
-            continue
-        if rule.measure in done and rule.key in ("point.energy", "blur"):  # a nearer key has spoken
+        if amount is None:
             continue
         done.add(rule.measure)
         before = found.get(knob.key)
@@ -111,7 +109,9 @@ def changes(
     return sorted(found.values(), key=lambda c: -c.ks)
 
 
-def _serves(preset: dict[str, Any], rule: _Rule, knob: Knob) -> bool:
+def _serves(preset: dict[str, Any] | None, rule: _Rule, knob: Knob) -> bool:
+    if preset is None:  # the commonest of presets: the mask is the core
+        return rule.key != "mask.energy"
     if rule.key == "mask.energy":
         return preset.get("mask", {}).get("policy") == "energy"
     if rule.key == "point.sigma" and preset.get("point", {}).get("energy") is not None:
