@@ -35,7 +35,7 @@ import click
 )
 @click.option(
     "--resamples",
-    type=click.IntRange(min=100),
+    type=click.IntRange(min=20),
     default=200,
     show_default=True,
     help="Of bootstrap and permutations.",
