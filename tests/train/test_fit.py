@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -142,6 +143,47 @@ def test_shards_train_as_the_folder_does(irstkit, split_pairs, tmp_path):
     )
 
 
+def test_a_stream_of_shards_resumes_to_the_bit(irstkit, split_pairs, tmp_path):
+    root, real = split_pairs(10, 2), split_pairs(8, 2, folder="real", seed=4)
+    irstkit("data", "export", root, "--to", "webdataset", "--shard-size", 3, "--out", tmp_path / "s")
+    arguments = ("--synthetic", tmp_path / "s", "--stream", "--steps", 12, *SMALL)
+    for name, more in (("alone", ()), ("mixed", ("--real", real, "--real-fraction", 0.25))):
+        whole, parts = tmp_path / f"{name}-whole", tmp_path / f"{name}-parts"
+        result = irstkit("train", "fit", "sd2net", "--out", whole, *arguments, *more)
+        assert result.exit_code == 0, result.output
+        assert (
+            irstkit("train", "fit", "sd2net", "--out", parts, "--max-steps", 7, *arguments, *more).exit_code
+            == 0
+        )
+        result = irstkit("train", "fit", "sd2net", "--resume", "--out", parts, "--threads", 1)
+        assert result.exit_code == 0, result.output
+        assert hash_of(parts / "last.pt") == hash_of(whole / "last.pt")
+        run = json.loads((parts / "run.json").read_text())
+        assert run["data"]["stream"] and run["data"]["synthetic"]["used"] == 10
+    assert run["data"]["validation"]["of"] == "real" and run["data"]["real"]["used"] == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--synthetic", "{root}", "--stream"), "is no folder with an index.json"),
+        (("--real", "{root}", "--stream"), "is no folder with an index.json"),
+        (("--synthetic", "{s}", "--stream", "--total", 4), "a stream has no total"),
+        (("--synthetic", "{s}", "--stream", "--real", "{root}"), "go together"),
+        (("--synthetic", "{s}", "--stream", "--real-fraction", 0.5), "go together"),
+        (("--synthetic", "{s}", "--stream", "--synthetic-split", "own/val"), "no split 'own/val' here"),
+        (("--synthetic", "{s}", "--stream", "--synthetic-split", "own/test"), "never trained on"),
+        (("--synthetic", "{s}", "--stream", "--curriculum", 0.5), "needs the whole set"),
+    ],
+)
+def test_streams_that_cannot_be(irstkit, split_pairs, tmp_path, arguments, told):
+    root = split_pairs(6, 2)
+    irstkit("data", "export", root, "--to", "webdataset", "--out", tmp_path / "s")
+    filled = [a.format(root=root, s=tmp_path / "s") if isinstance(a, str) else a for a in arguments]
+    result = irstkit("train", "fit", "sd2net", "--steps", 2, "--out", tmp_path / "run", *SMALL, *filled)
+    assert result.exit_code == 1 and told in result.stderr, result.output
+
+
 def start(root, out, steps, *more):
     command = [sys.executable, "-m", "irstkit", "train", "fit", "sd2net", "--real", root, "--out", out]
     command += ["--steps", steps, *SMALL, *more]
@@ -153,23 +195,42 @@ def wait_for(path, process):
         time.sleep(0.01)
 
 
-def test_killed_and_resumed_is_uninterrupted(irstkit, split_pairs, tmp_path):
-    root = split_pairs(7, 2)
-    arguments = ("--real", root, "--steps", 30, *SMALL)
+def test_killed_at_any_moment_and_resumed_is_uninterrupted(irstkit, split_pairs, tmp_path):
+    """kill -9 at a moment drawn at random: in a step, in validation, while saving."""
+    seed = int.from_bytes(os.urandom(4), "little")
+    print(f"seed {seed}")  # pytest shows it where the test fails
+    root, killed = split_pairs(7, 2), tmp_path / "killed"
+    arguments = ("--real", root, "--steps", 60, *SMALL)
+    begin = time.monotonic()
     assert irstkit("train", "fit", "sd2net", "--out", tmp_path / "whole", *arguments).exit_code == 0
-    process = start(root, tmp_path / "killed", 30)
-    wait_for(tmp_path / "killed" / "last.pt", process)
+    lasted = time.monotonic() - begin
+    process = start(root, killed, 60)
+    wait_for(killed / "run.json", process)  # training begins
+    time.sleep(random.Random(seed).uniform(0, 0.8 * lasted))
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stderr.close()
-    assert (
-        process.returncode == -signal.SIGKILL
-        and load_checkpoint(tmp_path / "killed" / "last.pt")["step"] < 30
-    )
-    result = irstkit("train", "fit", "sd2net", "--resume", "--out", tmp_path / "killed", "--threads", 1)
+    saved = (killed / "last.pt").exists()
+    step = load_checkpoint(killed / "last.pt")["step"] if saved else 0
+    print(f"ended with {process.returncode}, last.pt is of step {step}")
+    more = ("--resume",) if saved else ("--overwrite",)
+    result = irstkit("train", "fit", "sd2net", "--out", killed, *arguments, *more)
     assert result.exit_code == 0, result.output
     for name in ("last.pt", "best.pt"):
-        assert hash_of(tmp_path / "killed" / name) == hash_of(tmp_path / "whole" / name)
+        assert hash_of(killed / name) == hash_of(tmp_path / "whole" / name), f"seed {seed}, step {step}"
+    assert sorted(f.name for f in killed.iterdir()) == sorted(f.name for f in (tmp_path / "whole").iterdir())
+
+
+@pytest.mark.parametrize("more", ["--resume", "--overwrite"])
+def test_what_a_kill_left_half_written_is_in_nobodys_way(more, irstkit, split_pairs, tmp_path):
+    root, out = split_pairs(5, 2), tmp_path / "run"
+    arguments = ("train", "fit", "sd2net", "--real", root, "--steps", 2, "--out", out, *SMALL)
+    assert irstkit(*arguments).exit_code == 0
+    for name in (".last-abcd1234.pt", ".best-x_yz0123.pt", ".log-abcdefgh.csv", ".run-abcdefgh.json"):
+        (out / name).write_bytes(b"half")  # as a process that was killed while writing leaves them
+    result = irstkit(*arguments, more)
+    assert result.exit_code == 0, result.output
+    assert not [f for f in out.iterdir() if f.name.startswith(".")]
 
 
 def test_sigterm_saves_and_ends_cleanly(split_pairs, tmp_path):
