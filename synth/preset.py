@@ -239,7 +239,7 @@ class Background(Part):
     @field_validator("coring")
     @classmethod
     def _coring(cls, value: Distribution) -> Distribution:
-        return _between(value, 0, 50)
+        return between(value, 0, 50)
 
     @property
     def altered(self) -> bool:

@@ -90,9 +90,11 @@ def draw_ground(
             path: tuple[float, ...] | None = (horizon or 0.0,) * SIDE
         else:
             path = outline(image, scene)
+        image, altered = _altered(recipe, image, rng)
         name = f"{PROCEDURAL}/{scene}/{recipe.seed}/{index}/{attempt}"
         identity = hashlib.sha256(name.encode()).hexdigest()[:ID_LENGTH]
-        return Ground(image, scene, identity, identity, name, {"scale": 1.0, "flip": False}, path)
+        crop = {"scale": 1.0, "flip": False, **altered}
+        return Ground(image, scene, identity, identity, name, crop, path)
     items = recipe.by_scene.get(scene or "") or recipe.store.items
     item = items[int(rng.integers(len(items)))]
     image, crop = _crop(recipe, item, rng)
@@ -116,15 +118,20 @@ def _crop(recipe: Recipe, item: Background, rng: np.random.Generator) -> tuple[N
         method = cv2.INTER_AREA if side > recipe.size else cv2.INTER_CUBIC
         pixels = cv2.resize(np.ascontiguousarray(pixels), (recipe.size, recipe.size), interpolation=method)
     pixels = to_depth(pixels, recipe.depth)
-    look = recipe.preset.background
-    altered: dict[str, float] = {}
-    if look.altered:
-        altered = {"contrast": look.contrast.at(rng.random()), "coring": look.coring.at(rng.random())}
-        pixels = alter(pixels, altered["contrast"], altered["coring"] * recipe.top / 255, recipe.top)
+    pixels, altered = _altered(recipe, pixels, rng)
     pixels = np.ascontiguousarray(pixels[:, ::-1] if flip else pixels)
     crop = {"x": x, "y": y, "side": side, "scale": round(recipe.size / side, 6), "flip": bool(flip)}
-    crop |= {key: round(value, 6) for key, value in altered.items()}
-    return pixels, crop
+    return pixels, crop | altered
+
+
+def _altered(recipe: Recipe, pixels: NDArray, rng: np.random.Generator) -> tuple[NDArray, dict[str, Any]]:
+    """The crop with the contrast and coring that are drawn for it, and what was drawn."""
+    look = recipe.preset.background
+    if not look.altered:
+        return pixels, {}
+    contrast, coring = look.contrast.at(rng.random()), look.coring.at(rng.random())
+    told = {"contrast": round(contrast, 6), "coring": round(coring, 6)}
+    return alter(pixels, contrast, coring * recipe.top / 255, recipe.top), told
 
 
 def alter(pixels: NDArray, contrast: float, coring: float, top: int) -> NDArray:
