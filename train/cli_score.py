@@ -54,6 +54,25 @@ class Breakdowns(click.ParamType):
         return keys
 
 
+class Distances(click.ParamType):
+    """Pixels divided by commas."""
+
+    name = "PX,PX,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            found = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} are not numbers divided by commas, such as 2,3,4", param, ctx)
+        if not all(0 < d < float("inf") for d in found):
+            self.fail(f"{value!r}: distances are above 0 pixels", param, ctx)
+        return found
+
+
 @click.command()
 @click.argument("predictions", type=PATH)
 @click.option("--data", type=PATH, required=True, help="Data set with masks.")
@@ -65,6 +84,12 @@ class Breakdowns(click.ParamType):
     help="Score components as boxes (AP50, ...); networks of boxes are always scored so.",
 )
 @click.option("--roc", is_flag=True, help="Curves too: pixel AUC, target AUC, Pd at Fa 1e-6, 1e-5, 1e-4.")
+@click.option(
+    "--distances",
+    type=Distances(),
+    default=(),
+    help="Pd and Fa at other matching distances too, e.g. 2,3,4 (DNA-Net's Table IV).",
+)
 @click.option("--by", type=Breakdowns(), default=(), help="Break down by kind, size, scr, scene, sequence.")
 @click.option(
     "--bootstrap",
@@ -91,6 +116,7 @@ def evaluate(
     connectivity: str,
     boxes: bool,
     roc: bool,
+    distances: tuple[float, ...],
     by: tuple[str, ...],
     resamples: int,
     padding: str,
@@ -113,7 +139,7 @@ def evaluate(
     Examples:
       irstkit train evaluate runs/real/best.pt --data NUAA-SIRST/ --split 50_50/test --json
       irstkit train evaluate runs/real --data synth/ --roc --by kind,scr --bootstrap 1000
-      irstkit train evaluate their_masks/ --data NUDT-SIRST/ --matching dnanet
+      irstkit train evaluate their_masks/ --data NUDT-SIRST/ --matching dnanet --distances 2,3,4
     """
     need_torch()
     from ..datasets.readers import open_dataset
@@ -127,6 +153,8 @@ def evaluate(
     set_threads(threads)
     opened = open_dataset(data)
     if boxes or is_box_checkpoint(predictions):
+        if distances:
+            raise click.UsageError("--distances is of masks; boxes are scored at one --distance")
         given = ctx.get_parameter_source("threshold") is not click.core.ParameterSource.DEFAULT
         result = score_boxes(
             predictions, opened, split, score=threshold if given else None, distance=distance, device=device,
@@ -137,7 +165,9 @@ def evaluate(
     records, _ = labelled_part(opened, split)
     source = open_source(predictions, records, device=device, padding=padding, model=model, kind=kind)
     settings = Settings(threshold, distance, matching, int(connectivity))
-    result = score(source, opened, split, settings=settings, curves=roc, by=by, resamples=resamples)
+    result = score(
+        source, opened, split, settings=settings, curves=roc, by=by, resamples=resamples, distances=distances
+    )
     click.echo(json.dumps(result, indent=2) if as_json else table(result))
 
 
