@@ -183,7 +183,7 @@ def table(done: list[dict]) -> str:
     for (arm, steps, crop), results in sorted(groups.items(), key=lambda g: (g[0][1:], ARMS.index(g[0][0]))):
         shown = []
         for metric, scale in (("iou", 100), ("pd", 100), ("fa", 1e6)):
-            values = [scale * r["metrics"][metric] for r in results]
+            values = [scale * r[metric] for r in results]
             spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
             shown.append(f"{statistics.mean(values):.1f}{spread}")
         lines.append(f"| {arm} | {steps} x {crop} | {len(results)} | {' | '.join(shown)} |")
