@@ -22,6 +22,7 @@ from ..annotate.console import note, track
 from ..annotate.errors import IrstkitError, require
 from ..annotate.files import GrayImage
 from ..annotate.masks import label_mask
+from .curriculum import Curriculum
 from .records import Record
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 Place = tuple[int, int, bool, bool, bool]
 """First row, first column, rows flipped, columns flipped, transposed."""
 
-_ORDER, _AUGMENT = 1, 2  # streams of random numbers: neither may move the other
+_ORDER, _AUGMENT, _CURRICULUM = 1, 2, 3  # streams of random numbers: neither may move the other
 
 
 def memory_bytes() -> int:
@@ -161,6 +162,9 @@ class Batches:
         False keeps the order of ``records``.
     workers
         Decoding threads.
+    curriculum
+        Which images the first batches may hold; within a stage its images come in a shuffled order, again and
+        again. After it the stream goes on as without.
     """
 
     def __init__(
@@ -175,6 +179,7 @@ class Batches:
         target_share: float = 0.5,
         shuffle: bool = True,
         workers: int = 2,
+        curriculum: Curriculum | None = None,
     ) -> None:
         torch = self._torch = require("torch", "train")
         self.crop = (crop, crop) if isinstance(crop, int) else (int(crop[0]), int(crop[1]))
@@ -186,7 +191,9 @@ class Batches:
             raise IrstkitError(f"the seed is a whole number from 0, got {seed}")
         self.pixels = records if isinstance(records, Pixels) else Pixels(records, workers=workers)
         self.batch_size, self.seed, self.augment, self.shuffle = batch, seed, augment, shuffle
-        self.target_share = target_share
+        self.target_share, self.curriculum = target_share, curriculum
+        if curriculum is not None and len(curriculum.scores) != len(self.pixels):
+            raise IrstkitError(f"a curriculum of {len(curriculum.scores)} images for {len(self.pixels)}")
         self.device = torch.device(device)
         self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
         self._images: Any = None
@@ -195,6 +202,7 @@ class Batches:
         if self.device.type != "cpu" and self._fits():
             self._load()
         self._order = lru_cache(maxsize=2)(self._make_order)
+        self._stage_order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         """Steps an epoch: every image is seen once (the last batch goes on into the next epoch)."""
@@ -211,7 +219,25 @@ class Batches:
     def indices(self, step: int) -> list[int]:
         """Which images batch ``step`` holds, as indices into the records."""
         start, count = step * self.batch_size, len(self.pixels)
+        stage = self.curriculum.stage(step) if self.curriculum else None
+        if stage is not None:
+            return self._admitted(step, *stage)
         return [int(self._order(p // count)[p % count]) for p in range(start, start + self.batch_size)]
+
+    def _admitted(self, step: int, number: int, first: int, count: int) -> list[int]:
+        """The images of a batch within a stage of the curriculum."""
+        assert self.curriculum is not None
+        start, out = (step - first) * self.batch_size, []
+        for p in range(start, start + self.batch_size):
+            round_ = (number << 40) + p // count
+            if self.shuffle:
+                if self._stage_order[0] != round_:
+                    self._stage_order = round_, self._generator(_CURRICULUM, round_).permutation(count)
+                place = int(self._stage_order[1][p % count])
+            else:
+                place = p % count
+            out.append(int(self.curriculum.order[place]))
+        return out
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Batch ``step`` (0, 1, ... over all epochs).

@@ -25,15 +25,27 @@ def hash_order(ids: Sequence[str], seed: int) -> list[int]:
 def kinship(records: Sequence[Record], *, twins: bool = True, workers: int = 2) -> list[int]:
     """Which records belong together: for each, the smallest index in its group.
 
-    Frames of one sequence are one group; other images are grouped with their twins where ``twins``.
+    Frames of one sequence are one group, and so are the copies of a synthetic image (``copy_of``) and that image;
+    other images are grouped with their twins where ``twins``.
     """
     first: dict[Hashable, int] = {}
     pairs = [(first.setdefault(r.sequence, k), k) for k, r in enumerate(records) if r.sequence is not None]
+    place = {r.id: k for k, r in enumerate(records)}
+    for k, record in enumerate(records):
+        original = str(record.attributes.get("copy_of") or "")
+        if original:
+            # the original may not be here; its copies belong together all the same
+            pairs.append((place.get(_stem(original), first.setdefault(("copy", original), k)), k))
     single = [k for k, r in enumerate(records) if r.sequence is None]
     if twins and single:
         vectors = thumbnails([records[k] for k in single], workers=workers)
         pairs += [(single[i], single[j]) for i, j, _ in twin_pairs(vectors)]
     return group(len(records), pairs)
+
+
+def _stem(name: str) -> str:
+    head, dot, _ = name.rpartition(".")
+    return head if dot else name
 
 
 def divide(

@@ -156,12 +156,13 @@ def images(
     if as_json:
         click.echo(json.dumps(totals, indent=2))
         return
-    click.echo(f"{out}: {totals['images']} images, {totals['targets']} targets")
+    copies = f" ({totals['copies']} of them copies)" if "copies" in totals else ""
+    click.echo(f"{out}: {totals['images']} images{copies}, {totals['targets']} targets")
     for title, key in (
-        ("SCR", "status"), ("kinds", "kinds"), ("scenes", "scenes"), ("splits", "splits"), ("places rejected", "rejected"),
+        ("SCR", "status"), ("kinds", "kinds"), ("scenes", "scenes"), ("splits", "splits"), ("negatives", "negatives"), ("places rejected", "rejected"),
         ("quality gate", "gate"),
     ):  # fmt: skip
-        if totals[key]:
+        if totals.get(key):
             click.echo(f"  {title}: " + ", ".join(f"{name} {n}" for name, n in totals[key].items()))
 
 

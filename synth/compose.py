@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from ..annotate.scr import Contrast, measure_contrast
 from .backgrounds import part_of
 from .contrast import grade
+from .copies import blend_anew
 from .dist import choose
 from .draws import draw_target
+from .negatives import Negative, add_negatives
 from .placement import Frame, Target, accept, place
 from .preset import Preset, SceneTable
-from .recipe import BACKGROUND, IMAGE, TOLERANCE, Ground, Recipe, draw_ground, faults, stream
+from .recipe import BACKGROUND, COPY, IMAGE, NEGATIVE, TOLERANCE, Ground, Recipe, draw_ground, faults, stream
 from .regions import region_map
 from .sensor import Camera, compressed
 
@@ -36,10 +38,79 @@ class Made:
     rejected: dict[str, int]
     gate: list[str]
     refused: list[tuple[NDArray, str]]
+    negatives: list[Negative] = field(default_factory=list)
+    copy_of: int | None = None
+
+
+@dataclass(eq=False)
+class Composed:
+    """A scene with its targets placed and settled, before the JPEG step of quality ``jpeg``."""
+
+    frame: Frame
+    ground: Ground
+    rejected: Counter[str]
+    gate: list[str]
+    refused: list[tuple[NDArray, str]]
+    jpeg: int | None
 
 
 def make_image(recipe: Recipe, index: int) -> Made:
-    """Image ``index`` of a recipe; nothing else decides any of its pixels or numbers."""
+    """Image ``index`` of a recipe; nothing else decides any of its pixels or numbers.
+
+    Where the preset asks for copies, every ``copies.count`` images in a row are one scene: the first is
+    that scene, the others are blended anew (copies.py). Negatives come last (negatives.py).
+    """
+    preset = recipe.preset
+    scene, copy = divmod(index, preset.copies.count)
+    made = _scene(recipe, scene)
+    frame, ground, jpeg = made.frame, made.ground, made.jpeg
+    rejected, gate, refused = Counter(made.rejected), made.gate, made.refused
+    if copy:
+        rejected, gate, refused = Counter(), [], []
+        rng = stream(recipe.seed, COPY, scene, copy)
+        frame = blend_anew(frame, preset.table(ground.scene), rng, rejected)
+        settle(frame)
+        jpeg = None if preset.sensor.jpeg is None else round(preset.sensor.jpeg.at(rng.random()))
+    elif preset.copies.count > 1:  # the scene is asked for again, as it is now
+        frame = frame.twin()
+    negatives: list[Negative] = []
+    if preset.negatives.active:
+        rng = stream(recipe.seed, NEGATIVE, index)
+        negatives = add_negatives(frame, preset.negatives, rng, rejected, blocks=jpeg is not None)
+    if jpeg is not None:
+        _compress(frame, jpeg)
+    return Made(
+        frame.image,
+        frame.mask,
+        ground.scene,
+        ground.id,
+        ground.name,
+        ground.crop,
+        part_of(ground.group, recipe.seed, recipe.splits),
+        frame.targets,
+        dict(sorted(rejected.items())),
+        gate,
+        refused,
+        negatives,
+        index - copy if copy else None,
+    )
+
+
+_last: tuple[Recipe, int, Composed] | None = None
+
+
+def _scene(recipe: Recipe, index: int) -> Composed:
+    """Scene ``index``; the last one is kept where its copies are about to follow."""
+    global _last
+    if recipe.preset.copies.count == 1:
+        return _compose(recipe, index)
+    kept = _last
+    if kept is None or kept[0] is not recipe or kept[1] != index:
+        kept = _last = recipe, index, _compose(recipe, index)
+    return kept[2]
+
+
+def _compose(recipe: Recipe, index: int) -> Composed:
     preset = recipe.preset
     choice = stream(recipe.seed, BACKGROUND, index)
     rejected: Counter[str] = Counter()
@@ -71,22 +142,8 @@ def make_image(recipe: Recipe, index: int) -> Made:
         asked = ", ".join(f"{scr:.1f}" for scr, _ in wanted)
         refused.append((frame.image, f"SCR {asked}"))
     settle(frame)
-    if preset.sensor.jpeg is not None:
-        _compress(frame, round(preset.sensor.jpeg.at(rng.random())))
-    part = part_of(ground.group, recipe.seed, recipe.splits)
-    return Made(
-        frame.image,
-        frame.mask,
-        ground.scene,
-        ground.id,
-        ground.name,
-        ground.crop,
-        part,
-        frame.targets,
-        dict(sorted(rejected.items())),
-        gate,
-        refused,
-    )
+    jpeg = None if preset.sensor.jpeg is None else round(preset.sensor.jpeg.at(rng.random()))
+    return Composed(frame, ground, rejected, gate, refused, jpeg)
 
 
 def _wanted(preset: Preset, table: SceneTable, rng: np.random.Generator) -> tuple[float, int]:

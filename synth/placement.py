@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import copy
 from dataclasses import dataclass
 from math import log, sqrt
 
@@ -67,6 +68,13 @@ class Frame:
         self.image = camera.expose(background) if camera else written(background, recipe.top)
         self.mask = np.zeros(self.size, dtype=bool)
         self.targets: list[Target] = []
+
+    def twin(self) -> Frame:
+        """The same frame; what is written into one does not show in the other."""
+        other = copy(self)
+        other.image = self.image.copy()
+        other.targets = [copy(target) for target in self.targets]
+        return other
 
     def signal(self, window: Box, without: Target | None = None) -> NDArray[np.float64]:
         """Background and the placed targets' light in a window, before the camera."""

@@ -318,6 +318,53 @@ class Sensor(Part):
         )
 
 
+class Negatives(Part):
+    """Hard negatives (negatives.py): drawn after the targets, out of their rings, without a label. Off at 0."""
+
+    count: Distribution = Field(default=Distribution(value=0.0), description="an image")
+    kinds: dict[Literal["clutter", "glint", "hot", "dead", "cluster"], Finite] = Field(
+        default={"clutter": 1.0, "glint": 1.0, "hot": 1.0, "dead": 1.0, "cluster": 1.0},
+        description="weights of the kinds",
+    )
+    contrast: Distribution = Field(
+        default=Distribution(uniform=(0.08, 0.5)), description="brightest step, a fraction of the full range"
+    )
+    clutter_area: Distribution = Field(default=Distribution(uniform=(60.0, 400.0)), description="pixels")
+    glint_length: Distribution = Field(
+        default=Distribution(uniform=(2.0, 8.0)), description="pixels a streak"
+    )
+
+    @field_validator("kinds")
+    @classmethod
+    def _weights(cls, value: dict[str, float]) -> dict[str, float]:
+        if not value or min(value.values()) < 0 or sum(value.values()) <= 0:
+            raise ValueError("weights must be at least 0 and not all 0")
+        return value
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Negatives:
+        for key, low, high in (
+            ("count", 0, 100), ("contrast", 0.001, 1), ("clutter_area", 4, 5000), ("glint_length", 1, 40),
+        ):  # fmt: skip
+            found = getattr(self, key).bounds()
+            if found[0] < low or found[1] > high:
+                raise ValueError(f"{key} must lie in [{low}, {high}], runs from {found[0]} to {found[1]}")
+        return self
+
+    @property
+    def active(self) -> bool:
+        """Whether any image can get one."""
+        return self.count.bounds()[1] >= 0.5
+
+
+class Copies(Part):
+    """The same scene several times, its targets blended anew (copies.py). Off at 1."""
+
+    count: int = Field(
+        default=1, ge=1, le=100, description="images a scene: the original and count - 1 copies"
+    )
+
+
 class Preset(Part):
     """A preset in full."""
 
@@ -342,6 +389,8 @@ class Preset(Part):
     background: Background = Background()
     gate: Gate = Gate()
     sensor: Sensor = Sensor()
+    negatives: Negatives = Negatives()
+    copies: Copies = Copies()
 
     @field_validator("scenes")
     @classmethod
@@ -383,8 +432,9 @@ class Preset(Part):
         return self.scenes.get(scene or "all", self.scenes["all"])  # type: ignore[call-overload]
 
     def as_dict(self) -> dict[str, Any]:
-        """The preset in full, as plain values for YAML and JSON."""
-        return _plain(self.model_dump(mode="json", exclude_none=True))
+        """The preset in full, as plain values for YAML and JSON; negatives and copies only where they are on."""
+        off = {key for key in ("negatives", "copies") if getattr(self, key) == type(getattr(self, key))()}
+        return _plain(self.model_dump(mode="json", exclude_none=True, exclude=off))
 
 
 P = TypeVar("P", bound=Preset)

@@ -23,7 +23,7 @@ def preview(
     frames: bool = True,
     refused: bool = False,
 ) -> int:
-    """A contact sheet of the first ``number`` images, targets framed, as one PNG; nothing else is written.
+    """A contact sheet of the first ``number`` images, targets framed in yellow and negatives in blue, as one PNG; nothing else is written.
 
     With ``refused``: of what the quality gate turned away, with the reason, among the first 50 x ``number``
     images. Returns the number of images shown.
@@ -53,6 +53,9 @@ def preview(
             for target in made.targets if frames else ():
                 x1, y1, x2, y2 = target.box
                 cv2.rectangle(tile, (x1 - 4, y1 - 4), (x2 + 3, y2 + 3), (255, 210, 0), 1)
+            for negative in made.negatives if frames else ():
+                x1, y1, x2, y2 = negative.box
+                cv2.rectangle(tile, (x1 - 3, y1 - 3), (x2 + 2, y2 + 2), (90, 160, 255), 1)
             tiles.append(tile)
             bar.advance()
     if not tiles:

@@ -17,6 +17,7 @@ from .procedural import procedural
 from .regions import SIDE, crop_outline, outline
 
 IMAGE, SEQUENCE, FRAME, SPLIT, BACKGROUND = range(5)
+COPY, NEGATIVE = 20, 21  # what an option draws has streams of its own: without the option no byte differs
 TOLERANCE = {8: 0.05, 16: 0.01}
 
 

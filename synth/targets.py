@@ -7,7 +7,9 @@ centre is ``(x, y)`` from that pixel's centre (pixel centres at whole numbers).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, cos, pi, radians, sin, sqrt
 from typing import Any
 
@@ -52,6 +54,8 @@ class Patch:
     kind: str
     sigma: float
     detail: dict[str, object]
+    again: Callable[..., Patch] | None = None
+    """``again(sigma=...)``: the same shape and mask policy with another blur, in pixels."""
 
     @property
     def area(self) -> int:
@@ -371,7 +375,10 @@ def finish(
     values, mask, top, left = _trim(values, mask, shape.top - pad, shape.left - pad, cut)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-    return Patch(values, mask, top, left, box, shape.x, shape.y, shape.kind, sigma, shape.detail)
+    again = partial(
+        finish, shape, policy=policy, level=level, energy=energy, motion=motion, optics=optics, cut=cut
+    )
+    return Patch(values, mask, top, left, box, shape.x, shape.y, shape.kind, sigma, shape.detail, again)
 
 
 def _trim(values: Values, mask: Mask, top: int, left: int, cut: float) -> tuple[Values, Mask, int, int]:

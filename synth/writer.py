@@ -73,6 +73,8 @@ def encode_image(
         "file_name": f"images/{name}", "width": size[1], "height": size[0], "source": "synthetic",
         "scene": made.scene, "background_id": made.background, "sha256": digest,
     }  # fmt: skip
+    if made.copy_of is not None:
+        entry["copy_of"] = f"images/{image_name(made.copy_of, count)}"
     annotations, told = [], []
     for target in made.targets:
         instance, known = target.instance, attributes(target, recipe)
@@ -90,6 +92,10 @@ def encode_image(
         "targets": told, "rejected": made.rejected, "gate": made.gate, "sha256": digest,
         "mask_sha256": pixel_hash(mask),
     }  # fmt: skip
+    if recipe.preset.negatives.active:
+        manifest["negatives"] = [negative.as_dict() for negative in made.negatives]
+    if made.copy_of is not None:
+        manifest["copy_of"] = entry["copy_of"]
     return {"image": entry, "annotations": annotations, "manifest": manifest}, files
 
 
@@ -181,6 +187,11 @@ def merge(root: Path, count: int, splits: dict[str, float], info: dict[str, Any]
             for target in manifest["targets"]:
                 add("status", target["scr_status"])
                 add("kinds", target["kind"])
+            for negative in manifest.get("negatives", ()):
+                totals.setdefault("negatives", {})
+                add("negatives", negative["kind"])
+            if "copy_of" in manifest:
+                totals["copies"] = totals.get("copies", 0) + 1
             for reason, n in manifest["rejected"].items():
                 add("rejected", reason, n)
             for reason in manifest["gate"]:

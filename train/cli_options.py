@@ -128,6 +128,11 @@ training_options = [
     click.option(
         "--augment/--no-augment", default=None, help="Random crops, flips and transposition, or none of it."
     ),
+    click.option(
+        "--curriculum",
+        type=float,
+        help="Share of the training that begins with the images of largest SCR and admits all at its end [0].",
+    ),
     click.option("--loss", help="soft_iou, bce, focal, dice, bce_soft_iou, soft_iou_each."),
     click.option("--optimiser", help="adam, adamw, sgd, adagrad."),
     click.option("--lr", type=float, help="Learning rate [the recipe's]."),

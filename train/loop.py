@@ -316,13 +316,14 @@ class _Run:
         for key, value in former["settings"].items():
             if now.get(key) == value:
                 continue
-            if key in ("steps", "epochs") and self.settings.schedule == "constant":
+            longer = self.settings.schedule == "constant" and not self.settings.curriculum
+            if key in ("steps", "epochs") and longer:
                 note(f"{key} was {value}, is {now.get(key)}")
                 continue
             raise IrstkitError(
                 f"the run has {key} {value!r}, {now.get(key)!r} is asked for",
                 path=path,
-                hint="resume with the run's own settings; only a constant schedule can be made longer",
+                hint="resume with the run's own settings; only a constant schedule without curriculum can be made longer",
             )
         if former["data"] != self.material.about:
             different = sorted(k for k in former["data"] if former["data"][k] != self.material.about.get(k))

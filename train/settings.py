@@ -40,6 +40,8 @@ class Settings:
         Length in optimiser steps, or in passes over the training images (used where ``steps`` is None).
     batch, accumulate
         Images a network pass, and passes an optimiser step.
+    curriculum
+        Share of the training over which the smallest admitted SCR falls from high to all (0: none).
     crop, augment
         Side of the training crops in pixels; random crops, flips and transposition, or none of it.
     scale, mosaic
@@ -77,6 +79,7 @@ class Settings:
     epochs: int | None = None
     batch: int = 4
     accumulate: int = 1
+    curriculum: float = 0.0
     crop: int = 256
     augment: bool = True
     scale: tuple[float, ...] = (1.0, 1.0)
@@ -160,6 +163,7 @@ def _check(s: Settings, source: str | Path | None) -> None:
     need(s.ema is None or 0 < s.ema < 1, "ema", "between 0 and 1")
     need(all(0 < m < 1 for m in s.milestones), "milestones", "fractions between 0 and 1")
     need(len(s.scale) == 2 and 0 < s.scale[0] <= s.scale[-1], "scale", "two rising numbers above 0")
+    need(0 <= s.curriculum <= 1, "curriculum", "a share from 0 to 1")
     need(0 <= s.mosaic <= 1, "mosaic", "a share from 0 to 1")
     need(0 <= s.threshold <= 1, "threshold", "a probability")
     need(s.distance > 0, "distance", "a number of pixels above 0")

@@ -19,6 +19,7 @@ from ..annotate.errors import IrstkitError
 from ..datasets.batches import Batches, Pixels
 from ..datasets.clip_batches import ClipBatches, Images
 from ..datasets.clips import Clips, sequences_of
+from ..datasets.curriculum import Curriculum, curriculum_of
 from ..datasets.records import Record
 from .anchors import fit_anchors
 from .box_predictor import BoxPredictor
@@ -69,6 +70,7 @@ class MaskTask:
         self.validated = bool(material.validation)
         self.batches: Any
         if self._clips:
+            _refuse_curriculum(s)
             clips = clips_of(net, material.train, masks=True)
             self.batches = ClipBatches(
                 clips, s.batch, s.crop, s.seed, s.augment, device=device, targets="masks"
@@ -76,7 +78,11 @@ class MaskTask:
             self._records = list(material.validation)
             self._images = {r.id: r.read_image() for r in self._records}
         else:
-            self.batches = Batches(material.train, s.batch, s.crop, s.seed, s.augment, device=device)
+            pixels = Pixels(material.train)
+            self.batches = Batches(
+                pixels, s.batch, s.crop, s.seed, s.augment, device=device,
+                curriculum=_curriculum(s, material.train, pixels),
+            )  # fmt: skip
             self._pixels = Pixels(material.validation) if material.validation else None
 
     def end_epoch(self, net: nn.Module) -> None:
@@ -101,6 +107,30 @@ class MaskTask:
         return meter.compute()
 
 
+def _curriculum(s: Settings, records: Sequence[Record], pixels: Pixels) -> Curriculum | None:
+    """The curriculum that the settings ask for."""
+    if not s.curriculum:
+        return None
+    passes = -(-len(pixels) // (s.batch * s.accumulate))
+    batches = (s.steps or (s.epochs or 0) * passes) * s.accumulate
+    found = curriculum_of(records, pixels, max(1, round(s.curriculum * batches)))
+    finite = found.scores[np.isfinite(found.scores)]
+    if len(finite):
+        note(
+            f"curriculum: SCR {found.threshold(0):.1f} and more at first, all ({finite.min():.1f} and more) after "
+            f"{found.batches} of {batches} batches"
+        )
+    return found
+
+
+def _refuse_curriculum(s: Settings) -> None:
+    if s.curriculum:
+        raise IrstkitError(
+            f"a curriculum is for networks of masks of single images, not for {s.model}",
+            hint="leave --curriculum away",
+        )
+
+
 class BoxTask:
     """Boxes of images, or of the key frames of clips."""
 
@@ -109,6 +139,7 @@ class BoxTask:
 
     def __init__(self, net: nn.Module, s: Settings, material: Material, device: torch.device) -> None:
         self.settings, self.device, self.net = s, device, net
+        _refuse_curriculum(s)
         self.validated = bool(material.validation)
         clips = clips_of(net, material.train)
         self.batches = ClipBatches(

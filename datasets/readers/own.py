@@ -19,7 +19,7 @@ from .probe import Builder, Match, Probe
 
 NAME = "irstkit"
 FILE = "annotations.json"
-IMAGE_KEYS = ("background_id", "sha256", "original", "set", "tile")
+IMAGE_KEYS = ("background_id", "sha256", "original", "set", "tile", "copy_of")
 
 
 def match(probe: Probe) -> Match:

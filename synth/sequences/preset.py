@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..dist import Distribution, Finite
 from ..preset import FOLDER, Part, Preset, load_preset
@@ -168,6 +168,12 @@ class SequencePreset(Preset):
     """An image's preset with the section ``sequence``; one without it gets the section's defaults."""
 
     sequence: Motion = Motion()
+
+    @model_validator(mode="after")
+    def _single(self) -> SequencePreset:
+        if self.negatives.active or self.copies.count > 1:
+            raise ValueError("negatives and copies are for single images (irstkit synth images)")
+        return self
 
 
 def load_sequence_preset(name: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> SequencePreset:

@@ -81,8 +81,9 @@ def test_same_seed_same_bytes_other_seed_others(split_pairs, tmp_path):
         {"ema": 0.9, "accumulate": 2, "clip": 0.5, "schedule": "cosine", "warmup": 3, "optimiser": "adamw"},
         {"optimiser": "sgd", "lr": 0.01, "schedule": "poly"},
         {"optimiser": "adagrad", "precision": "bf16-mixed"},
+        {"curriculum": 0.8},
     ],
-    ids=["paper", "everything", "sgd", "adagrad-bf16"],
+    ids=["paper", "everything", "sgd", "adagrad-bf16", "curriculum"],
 )
 @pytest.mark.parametrize("stop", [1, 5], ids=["in the first epoch", "after an epoch"])
 def test_stopped_and_resumed_is_uninterrupted(changes, stop, split_pairs, tmp_path):
@@ -101,6 +102,23 @@ def test_stopped_and_resumed_is_uninterrupted(changes, stop, split_pairs, tmp_pa
         for text in ((tmp_path / n / "log.csv").read_text().splitlines() for n in ("whole", "parts"))
     ]
     assert logs[0] == logs[1]
+
+
+def test_a_curriculum_changes_what_is_seen_first_and_is_recorded(irstkit, split_pairs, tmp_path):
+    root, out = split_pairs(8, 2), tmp_path / "run"
+    arguments = ("--real", root, "--steps", 10, "--schedule", "constant", *SMALL)
+    result = irstkit("train", "fit", "sd2net", "--out", out, "--curriculum", 0.6, *arguments)
+    assert result.exit_code == 0, result.output
+    assert "curriculum: SCR" in result.stderr and "after 6 of 10 batches" in result.stderr
+    assert json.loads((out / "run.json").read_text())["settings"]["curriculum"] == 0.6
+    irstkit("train", "fit", "sd2net", "--out", tmp_path / "plain", *arguments)
+    assert hash_of(out / "last.pt") != hash_of(tmp_path / "plain" / "last.pt")
+    result = irstkit(
+        "train", "fit", "sd2net", "--resume", "--out", out, "--steps", 20
+    )  # 6 batches were 0.6 of 10
+    assert result.exit_code == 1 and "the run has steps 10" in result.stderr
+    result = irstkit("train", "fit", "sd2net", "--out", tmp_path / "bad", "--curriculum", 1.5, *arguments)
+    assert result.exit_code == 1 and "curriculum is 1.5, expected a share" in result.stderr
 
 
 def start(root, out, steps, *more):
