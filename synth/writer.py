@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from ..annotate.coco import CATEGORY
 from ..annotate.errors import IrstkitError
-from ..annotate.files import atomic_path, encode_png, pixel_hash, read_json, write_atomic, write_json
+from ..annotate.files import encode_png, pixel_hash, read_json, write_atomic, write_json
 from ..annotate.rle import encode_instance
 from .compose import Made
+from .joined import SCHEME, JoinedFiles, edited, read_joined
 from .placement import Target
 from .recipe import Recipe
 
 PART = 1000
 FLAT_LIMIT = 10_000
-SCHEME = "synth"
 
 
 def image_name(index: int, count: int) -> str:
@@ -138,8 +135,7 @@ def write_part(root: Path, part: int, rows: list[dict[str, Any]]) -> None:
 def merge(root: Path, count: int, splits: dict[str, float], info: dict[str, Any]) -> dict[str, Any]:
     """Join the parts in index order: annotations.json, split lists, manifest.jsonl; returns the totals.
 
-    Each part is read once and one is held at a time, so that memory does not grow with the number of images:
-    annotations wait in a file beside the parts until the images before them are written.
+    Each part is read once and one is held at a time.
     """
     totals: dict[str, Any] = {
         "images": 0,
@@ -155,31 +151,11 @@ def merge(root: Path, count: int, splits: dict[str, float], info: dict[str, Any]
     def add(key: str, name: str, n: int = 1) -> None:
         totals[key][name] = totals[key].get(name, 0) + n
 
-    waiting = root / "parts" / "annotations.txt"
-    with ExitStack() as stack:
-
-        def opened(path: Path) -> TextIO:
-            there = stack.enter_context(atomic_path(path))
-            return stack.enter_context(there.open("w", encoding="utf-8", newline="\n"))
-
-        # they come to lie there last first: the manifest's presence says that the set is whole
-        manifest_file = opened(root / "manifest.jsonl")
-        lists = {part: opened(root / "splits" / SCHEME / f"{part}.txt") for part in splits}
-        coco = opened(root / "annotations.json")
-        aside = stack.enter_context(waiting.open("w+", encoding="utf-8", newline="\n"))
-        coco.write(f'{{"info": {_dump(info)}, "licenses": [], "categories": [{_dump(CATEGORY)}], "images": [')
-        annotation_id = 0
-        for number, row in enumerate(_rows(root, count), start=1):
-            coco.write(("" if number == 1 else ",") + "\n" + _dump({"id": number, **row["image"]}))
-            for annotation in row["annotations"]:
-                annotation_id += 1
-                text = _dump({"id": annotation_id, "image_id": number, **annotation})
-                aside.write(("" if annotation_id == 1 else ",") + "\n" + text)
+    with JoinedFiles(root, splits, info) as files:
+        for row in _rows(root, count):
             manifest = row["manifest"]
-            manifest_file.write(_dump(manifest) + "\n")
-            lists[manifest["split"].rpartition("/")[2]].write(
-                manifest["file_name"].removesuffix(".png") + "\n"
-            )
+            files.image(row["image"], row["annotations"], manifest["split"].rpartition("/")[2])
+            files.manifest(manifest)
             totals["images"] += 1
             totals["targets"] += len(manifest["targets"])
             add("splits", manifest["split"])
@@ -196,11 +172,6 @@ def merge(root: Path, count: int, splits: dict[str, float], info: dict[str, Any]
                 add("rejected", reason, n)
             for reason in manifest["gate"]:
                 add("gate", reason)
-        coco.write('],\n"annotations": [')
-        aside.seek(0)
-        shutil.copyfileobj(aside, coco)
-        coco.write("]}\n")
-    waiting.unlink()
     return {
         key: dict(sorted(v.items())) if isinstance(v, dict) and key != "splits" else v
         for key, v in totals.items()
@@ -210,10 +181,6 @@ def merge(root: Path, count: int, splits: dict[str, float], info: dict[str, Any]
 def _rows(root: Path, count: int) -> Iterator[dict[str, Any]]:
     for part in range((count + PART - 1) // PART):
         yield from read_json(part_path(root, part))
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def unmerge(root: Path) -> None:
@@ -236,43 +203,12 @@ def unmerge(root: Path) -> None:
 
 def _joined(root: Path) -> Iterator[dict[str, Any]]:
     """The rows of a finished set, as its annotations.json and manifest.jsonl are written: a line each."""
-    path = root / "annotations.json"
-    edited = IrstkitError(
-        "annotations.json and manifest.jsonl are not as they were written: not continued",
-        path=root,
-        hint="they were edited since; choose another --out",
-    )
     try:
-        with (
-            path.open(encoding="utf-8") as images,
-            path.open(encoding="utf-8") as annotations,
-            (root / "manifest.jsonl").open(encoding="utf-8") as lines,
-        ):
-            next(images)
-            while not next(annotations).startswith('"annotations": ['):
-                pass
-            pending = _object(next(annotations, ""))
-            for line in lines:
-                image = _object(next(images, ""))
-                if image is None:
-                    raise edited
-                number, own = image.pop("id"), []
-                while pending is not None and pending["image_id"] == number:
-                    own.append({k: v for k, v in pending.items() if k not in ("id", "image_id")})
-                    pending = _object(next(annotations, ""))
+        with (root / "manifest.jsonl").open(encoding="utf-8") as lines:
+            for (image, own), line in zip(read_joined(root), lines, strict=True):
                 manifest = json.loads(line)
                 if any(image[key] != manifest[key] for key in ("file_name", "sha256")):
-                    raise edited
+                    raise edited(root)
                 yield {"image": image, "annotations": own, "manifest": manifest}
-            if pending is not None or _object(next(images, "")) is not None:
-                raise edited
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-        raise edited from error
-
-
-def _object(line: str) -> dict[str, Any] | None:
-    """The JSON object at a line's beginning; None where there is none."""
-    return _DECODER.raw_decode(line)[0] if line.startswith("{") else None
-
-
-_DECODER = json.JSONDecoder()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise edited(root) from error

@@ -89,12 +89,17 @@ def boxed_shape(width: int, height: int, x: float, y: float, fill: float) -> sha
     radius = ceil(max(4.0 * max(sx, sy), max(width, height) / 2 + 1) + 1)
     values = shapes.gaussian_pixels(x, y, sx, sy, radius=radius)
     values = values / values.max()
-    grid = np.arange(-radius, radius + 1)
-    across = (grid - (left + (width - 1) / 2)) / (width / 2)
-    down = (grid - (top + (height - 1) / 2)) / (height / 2)
+    across, down = _from_middle(radius, left, width), _from_middle(radius, top, height)
     core = across[None, :] ** 2 + down[:, None] ** 2 < 1.0
     detail: dict[str, object] = {"fill": round(fill, 6)}
     return shapes.Shape(values, core, -radius, -radius, x, y, "spot", detail)
+
+
+def _from_middle(radius: int, first: int, side: int) -> NDArray[Any]:
+    """Distance from the middle pixels of a box's side over half of what lies beyond: 0 there, below 1 inside."""
+    even = 0.5 if side % 2 == 0 else 0.0
+    away = np.abs(np.arange(-radius, radius + 1) - (first + (side - 1) / 2)) - even
+    return away / (side / 2 - even)
 
 
 def draw_look(

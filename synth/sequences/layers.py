@@ -89,7 +89,11 @@ def draw_veil(clouds: Clouds, recipe: Recipe, ground: Ground, rng: np.random.Gen
 
 @dataclass(eq=False)
 class Water:
-    """Waves and glints below ``horizon`` (a row of the canvas; far above it for a view from above)."""
+    """Waves and glints below ``horizon`` (a row of the canvas; far above it for a view from above).
+
+    ``strength`` is the waves' deviation on the canvas, at half resolution. ``near`` is the distance in rows from
+    the horizon to the canvas's foot, ``path`` the column and half width of the glints' street at the foot.
+    """
 
     textures: tuple[Field, Field]
     speed: float
@@ -99,62 +103,83 @@ class Water:
     horizon: float
     near: float
     path: tuple[float, float]
+    strength: Field
 
     def apply(self, image: Field, corner: tuple[float, float], frame: int) -> Field:
         """The view with waves and glints added to its water."""
         height, width = image.shape
-        depth = (np.arange(height, dtype=np.float32) + corner[1] - self.horizon) / self.near
-        first = int(np.searchsorted(depth, 0.01))
+        depth = (np.arange(height, dtype=np.float32) + np.float32(corner[1] - self.horizon)) / self.near
+        first = int(np.searchsorted(depth, 0.02))
         if first >= height:
             return image
         depth = depth[first:]
-        # a point on the water: its distance goes as 1 / depth, and so does what a pixel holds of it
-        scale = (1.0 / np.maximum(depth, 0.03)).astype(np.float32)
-        across = np.arange(width, dtype=np.float32) + corner[0] - self.path[0]
-        columns = (0.5 * self.near / 60) * scale[:, None] * across[None, :] * np.float32(60 / self.near)
-        rows = np.broadcast_to(((0.6 * self.near) * scale)[:, None], columns.shape)
+        # waves shrink as 1 / depth towards the horizon, in height as in width: true perspective would flatten
+        # them by another 1 / depth, below a pixel, where a texture can only flicker
+        scale = (1.0 / depth).astype(np.float32)
+        across = np.arange(width, dtype=np.float32) + np.float32(corner[0] - self.path[0])
+        columns = np.float32(0.8) * scale[:, None] * across[None, :]
+        rows = np.broadcast_to((0.8 * self.near * np.log(depth)).astype(np.float32)[:, None], columns.shape)
         total = np.zeros(columns.shape, np.float32)
-        for texture, sign in zip(self.textures, (1.0, 0.8), strict=True):
-            side = texture.shape[0]
-            dx = sign * self.speed * frame * cos(self.heading * sign)
-            dy = sign * self.speed * frame * sin(self.heading * sign)
+        for texture, way in zip(self.textures, (self.heading, self.heading + 2.2), strict=True):
+            side, run = texture.shape[0], self.speed * frame
             total += cv2.remap(
                 texture,
-                np.mod(columns + np.float32(dx), side),
-                np.mod(rows + np.float32(dy), side),
+                np.mod(columns + np.float32(run * cos(way) % side), side),
+                np.mod(rows + np.float32(run * sin(way) % side), side),
                 cv2.INTER_LINEAR,
                 borderMode=cv2.BORDER_WRAP,
             )
         total *= np.float32(0.7071)
-        fade = np.clip(depth / 0.3, 0.0, 1.0)[:, None] ** 1.5
-        added = np.float32(self.waves) * total
+        added = total * self._strength(corner, (height, width))[first:]
         if self.glints > 0:
             spread = (self.path[1] * (0.25 + depth))[:, None]
-            street = np.exp(-0.5 * (across[None, :] / spread) ** 2)
+            street = np.exp(-0.5 * (across[None, :] / spread) ** 2) * wave_share(depth)[:, None]
             added += np.float32(self.glints) * street * np.maximum(total - 1.7, 0) ** 2
         out = image.copy()
-        out[first:] += added * fade
+        out[first:] += added
         return out
+
+    def _strength(self, corner: tuple[float, float], size: tuple[int, int]) -> Field:
+        h, w = size[0] // _HALF + 2, size[1] // _HALF + 2
+        small = _bilinear(self.strength, corner[0] / _HALF, corner[1] / _HALF, (h, w))
+        full = cv2.resize(small, (w * _HALF, h * _HALF), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(full[: size[0], : size[1]], np.float32)
+
+
+def wave_share(depth: NDArray[Any]) -> NDArray[Any]:
+    """How much of the waves moves by depth (0 horizon, 1 foot): far away they are below a pixel, and only shine."""
+    t = np.clip((depth - 0.05) / 0.3, 0.0, 1.0)
+    return t * t * (3 - 2 * t)
 
 
 def draw_water(
     sea: Sea, recipe: Recipe, ground: Ground, rng: np.random.Generator, height: int
 ) -> Water | None:
-    """Waves and glints for a sea scene; None for any other."""
+    """Waves and glints for a sea scene; None for any other.
+
+    The waves that the background shows stand still. They are smoothed away here, in ``ground.image``, and moving
+    ones of the same local deviation take their place.
+    """
     unit = recipe.top / 255.0
     waves, glints = unit * sea.waves.at(rng.random()), unit * sea.glints.at(rng.random())
-    speed = sea.speed.at(rng.random())
-    if ground.scene != "sea" or (waves <= 0 and glints <= 0):
+    speed, heading = sea.speed.at(rng.random()), 2 * pi * rng.random()
+    place, wide_share = rng.random(), rng.random()
+    if ground.scene != "sea":
         return None
     tall, wide = ground.image.shape
     horizon = float(np.median(ground.outline)) * tall if ground.outline is not None else 0.0
     if horizon < 0.02 * tall:  # from above, or nearly: hardly any perspective
         horizon = -1.5 * height
-    textures = torus(rng, 256, 0.9, least=24, stretch=0.5), torus(rng, 256, 0.9, least=24, stretch=0.5)
+    textures = torus(rng, 256, 1.7, least=14, stretch=2.5), torus(rng, 256, 1.7, least=14, stretch=2.5)
     near = max(tall - horizon, 0.2 * height)
-    path = float(wide * (0.2 + 0.6 * rng.random())), float(wide * (0.1 + 0.25 * rng.random()))
-    heading = 2 * pi * rng.random()
-    return Water(textures, speed, heading, waves, glints, horizon, near, path)
+    share = wave_share((np.arange(tall) - horizon) / near).astype(np.float32)[:, None]
+    smooth = cv2.GaussianBlur(ground.image, (0, 0), sigmaX=9, sigmaY=5)
+    still = ground.image + share * (smooth - ground.image)
+    strength = np.sqrt(cv2.GaussianBlur((ground.image - still) ** 2, (0, 0), 16) + (waves * share) ** 2)
+    ground.image = still
+    small = cv2.resize(strength, None, fx=1 / _HALF, fy=1 / _HALF, interpolation=cv2.INTER_AREA)
+    path = wide * (0.2 + 0.6 * place), wide * (0.1 + 0.25 * wide_share)
+    return Water(textures, speed, heading, waves, glints, horizon, near, path, np.ascontiguousarray(small))
 
 
 def sky_mask(ground: Ground) -> Field | None:

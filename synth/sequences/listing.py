@@ -128,16 +128,16 @@ def _read(
         declared = {row[2].size for row in rows}
         if len(declared) > 1:
             raise IrstkitError(f"frames of two sizes in the sequence {folder!r}", path=path)
-        shape = size or _size(path, name, boxes, declared.pop())
+        shape = _size(path, name, boxes, size or declared.pop(), size is not None)
         files = tuple(row[1] for row in rows)
         out.append(Listed(name, _part(path), shape, files, numbers, link(boxes), path.name, boxes))
     return out
 
 
 def _size(
-    path: Path, name: str, boxes: tuple[tuple[Box, ...], ...], declared: tuple[int, int] | None
+    path: Path, name: str, boxes: tuple[tuple[Box, ...], ...], declared: tuple[int, int] | None, asked: bool
 ) -> tuple[int, int]:
-    """(height, width): declared, or published; a larger one where the boxes go far beyond it."""
+    """(height, width): asked for, declared, or published; IRDST's larger one where the boxes go far beyond it."""
     known = _KNOWN.search(path.name)
     shape = declared or (published_size(known[1].upper(), name) if known else None)
     if shape is None:
@@ -147,16 +147,25 @@ def _size(
     right = max((b[2] for row in boxes for b in row), default=0.0)
     foot = max((b[3] for row in boxes for b in row), default=0.0)
     if right > shape[1] + 2 or foot > shape[0] + 2:
-        if known and shape != LARGE and right <= LARGE[1] and foot <= LARGE[0]:
+        reach = f"reach {right:g}x{foot:g}"
+        if known and not asked and shape != LARGE and right <= LARGE[1] and foot <= LARGE[0]:
             note(
-                f"{path.name}: sequence {name}: boxes reach {right:g}x{foot:g}, so its frames are taken for "
+                f"{path.name}: sequence {name}: boxes {reach}, so its frames are taken for "
                 f"{LARGE[1]}x{LARGE[0]}, not {shape[1]}x{shape[0]}"
             )
-            return LARGE
-        raise IrstkitError(
-            f"boxes of the sequence {name!r} reach {right:g}x{foot:g} in frames of {shape[1]}x{shape[0]}",
-            path=path, hint="give --size WxH",
-        )  # fmt: skip
+            shape = LARGE
+        else:
+            raise IrstkitError(
+                f"boxes of the sequence {name!r} {reach} in frames of {shape[1]}x{shape[0]}",
+                path=path, hint="give --size WxH",
+            )  # fmt: skip
+    for b in (b for row in boxes for b in row):
+        if b[0] >= shape[1] or b[1] >= shape[0] or b[2] <= 0 or b[3] <= 0:
+            told = ", ".join(f"{v:g}" for v in b)
+            raise IrstkitError(
+                f"the box ({told}) of the sequence {name!r} lies outside its frames of {shape[1]}x{shape[0]}",
+                path=path,
+            )
     return shape
 
 

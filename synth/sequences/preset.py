@@ -136,7 +136,7 @@ class Motion(Part):
     clouds: Clouds = Clouds()
     sea: Sea = Sea()
     soften: float = Field(
-        default=0.5, ge=0, le=3, description="sigma of the blur of the background, pixels (see canvas.py)"
+        default=0.7, ge=0, le=3, description="sigma of the blur of the background, pixels (see canvas.py)"
     )
 
     @field_validator("size")

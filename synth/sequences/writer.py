@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,20 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...annotate.boxes import as_boxes
-from ...annotate.coco import CATEGORY, read_coco
 from ...annotate.errors import IrstkitError
-from ...annotate.files import (
-    atomic_path,
-    encode_png,
-    pixel_hash,
-    read_bytes,
-    read_json,
-    write_atomic,
-    write_json,
-)
+from ...annotate.files import encode_png, pixel_hash, read_json, write_atomic, write_json
 from ...annotate.formats.list_files import list_text
 from ...annotate.rle import encode_instance
-from ..writer import SCHEME, attributes, part_path
+from ..joined import SCHEME, JoinedFiles, edited, read_joined
+from ..writer import attributes, part_path
 from .frames import FrameMade
 from .listing import Listed
 from .plan import Plan, SequenceRecipe, Track
@@ -36,11 +28,11 @@ LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
 Span = tuple[int, int, int]  # sequence, first frame, one beyond the last
 
 
-def spans_of(recipe: SequenceRecipe, sequences: int) -> list[Span]:
-    """The parts that a set is made in: blocks of a sequence's frames."""
+def spans_of(recipe: SequenceRecipe, sequences: int, first: int = 0) -> list[Span]:
+    """The parts that the sequences ``first`` to ``sequences`` are made in: blocks of a sequence's frames."""
     return [
         (s, a, min(a + BLOCK, recipe.length(s)))
-        for s in range(sequences)
+        for s in range(first, sequences)
         for a in range(0, recipe.length(s), BLOCK)
     ]
 
@@ -172,59 +164,23 @@ def write_block(
     write_json(part_path(root, number), {"span": list(span), "plan": plan, "rows": rows})
 
 
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
 def merge(
     root: Path, recipe: SequenceRecipe, spans: list[Span], splits: dict[str, float], info: dict[str, Any]
 ) -> dict[str, Any]:
-    """Join the parts in order: annotations.json, split lists, manifest.jsonl; returns the totals.
-
-    One part is held at a time, so that memory does not grow with the number of frames.
-    """
-
-    def parts() -> Iterator[dict[str, Any]]:
-        for number in range(len(spans)):
-            yield read_json(part_path(root, number))
-
+    """Join the parts in order: annotations.json, split lists, manifest.jsonl; returns the totals."""
     totals: dict[str, Any] = {
         "sequences": 0, "frames": 0, "targets": 0, "tracks": 0, "empty_frames": 0, "cut_by_border": 0,
         "touching": 0, "status": {}, "trajectories": {}, "kinds": {}, "scenes": {}, "rejected": {}, "gate": {},
+        "splits": dict.fromkeys((f"{SCHEME}/{part}" for part in splits), 0),
     }  # fmt: skip
 
     def add(key: str, name: str, n: int = 1) -> None:
         totals[key][name] = totals[key].get(name, 0) + n
 
-    ids: dict[str, list[str]] = {part: [] for part in splits}
-    with (
-        atomic_path(root / "annotations.json") as path,
-        path.open("w", encoding="utf-8", newline="\n") as stream,
-    ):
-        stream.write(
-            f'{{"info": {_dump(info)}, "licenses": [], "categories": [{_dump(CATEGORY)}], "images": ['
-        )
-        number = 0
-        for part in parts():
-            for row in part["rows"]:
-                number += 1
-                stream.write(("" if number == 1 else ",") + "\n" + _dump({"id": number, **row["image"]}))
-        stream.write('],\n"annotations": [')
-        number = annotation = 0
-        for part in parts():
-            for row in part["rows"]:
-                number += 1
-                for target in row["annotations"]:
-                    annotation += 1
-                    text = _dump({"id": annotation, "image_id": number, **target})
-                    stream.write(("" if annotation == 1 else ",") + "\n" + text)
-        stream.write("]}\n")
-    with (
-        atomic_path(root / "manifest.jsonl") as path,
-        path.open("w", encoding="utf-8", newline="\n") as stream,
-    ):
-        plan: dict[str, Any] | None = None
-        for (sequence, start, stop), part in zip(spans, parts(), strict=True):
+    with JoinedFiles(root, splits, info) as files:
+        plan: dict[str, Any] = {}
+        for number, (sequence, start, stop) in enumerate(spans):
+            part = read_json(part_path(root, number))
             if start == 0:
                 plan = part["plan"] | {"targets": 0, "empty_frames": 0, "status": {}}
                 totals["sequences"] += 1
@@ -237,31 +193,23 @@ def merge(
                     add("rejected", reason, n)
                 for reason in plan["gate"]:
                     add("gate", reason)
-            assert plan is not None
-            own = ids[plan["split"].rpartition("/")[2]]
             for row in part["rows"]:
-                own.append(PurePosixPath(row["image"]["file_name"]).with_suffix("").as_posix())
+                files.image(row["image"], row["annotations"], plan["split"].rpartition("/")[2])
+                add("splits", plan["split"])
+                for total in (totals, plan):
+                    total["empty_frames"] += not row["annotations"]
+                    total["targets"] += len(row["annotations"])
                 totals["frames"] += 1
-                totals["empty_frames"] += not row["annotations"]
-                plan["empty_frames"] += not row["annotations"]
                 for target in row["annotations"]:
                     known = target["attributes"]
-                    totals["targets"] += 1
                     totals["cut_by_border"] += known["visible"] < 1
                     totals["touching"] += known.get("touching", False)
                     add("status", known["scr_status"])
-                    plan["targets"] += 1
                     plan["status"][known["scr_status"]] = plan["status"].get(known["scr_status"], 0) + 1
             if stop == recipe.length(sequence):
-                stream.write(_dump(plan) + "\n")
-        # lists first, the manifest last: its presence says that the set is whole
+                files.manifest(plan)
         for name, text in _published_lists(recipe.listed).items():
             write_atomic(root / name, text)
-        for part_name, names in ids.items():
-            write_atomic(
-                root / "splits" / SCHEME / f"{part_name}.txt", "".join(f"{name}\n" for name in names)
-            )
-    totals["splits"] = {f"{SCHEME}/{part}": len(names) for part, names in ids.items()}
     return {
         k: dict(sorted(v.items())) if isinstance(v, dict) and k != "splits" else v for k, v in totals.items()
     }
@@ -280,30 +228,32 @@ def _published_lists(listed: tuple[Listed, ...]) -> dict[str, str]:
 
 
 def unmerge(root: Path, recipe: SequenceRecipe) -> None:
-    """Turn a finished set back into parts, to be checked and continued."""
-    coco = read_coco(root / "annotations.json")
-    lines = read_bytes(root / "manifest.jsonl").decode("utf-8").splitlines()
-    if sum(recipe.length(k) for k in range(len(lines))) != len(coco["images"]):
-        raise IrstkitError(
-            f"manifest.jsonl has {len(lines)} sequences, annotations.json {len(coco['images'])} frames: not continued",
-            path=root,
-            hint="it was edited since; choose another --out",
-        )
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    for annotation in coco["annotations"]:
-        kept = {k: v for k, v in annotation.items() if k not in ("id", "image_id")}
-        by_image.setdefault(annotation["image_id"], []).append(kept)
-    rows = [
-        {"image": {k: v for k, v in image.items() if k != "id"}, "annotations": by_image.get(image["id"], [])}
-        for image in coco["images"]
-    ]
-    at = 0
-    for number, span in enumerate(spans_of(recipe, len(lines))):
-        plan = {
-            k: v
-            for k, v in json.loads(lines[span[0]]).items()
-            if k not in ("targets", "empty_frames", "status")
-        }
-        n = span[2] - span[1]
-        write_block(root, number, span, plan, rows[at : at + n])
-        at += n
+    """Turn a finished set back into parts, to be checked and continued; a part is held at a time."""
+    images = read_joined(root)
+    number = 0
+    try:
+        with (root / "manifest.jsonl").open(encoding="utf-8") as lines:
+            for index, line in enumerate(lines):
+                plan = {
+                    k: v
+                    for k, v in json.loads(line).items()
+                    if k not in ("targets", "empty_frames", "status")
+                }
+                if plan["index"] != index:
+                    raise edited(root)
+                for span in spans_of(recipe, index + 1, index):
+                    rows: list[dict[str, Any]] = [
+                        {"image": i, "annotations": a} for i, a in islice(images, span[2] - span[1])
+                    ]
+                    if len(rows) < span[2] - span[1] or any(
+                        r["image"]["sequence"] != plan["sequence"] for r in rows
+                    ):
+                        raise edited(root)
+                    write_block(root, number, span, plan, rows)
+                    number += 1
+        if next(images, None) is not None:
+            raise edited(root)
+    except (OSError, ValueError, KeyError, TypeError, IrstkitError) as error:
+        for k in range(number):
+            part_path(root, k).unlink(missing_ok=True)
+        raise (error if isinstance(error, IrstkitError) else edited(root)) from error
