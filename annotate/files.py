@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from .decode import Decoded, GrayImage, Header, decode_bytes, read_header
 from .errors import IrstkitError
+from .tars import read_member
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -192,9 +193,14 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """All bytes of a file, or one clear error."""
+    """All bytes of a file, or of a member of a tar file (``SHARD.tar/NAME``), or one clear error."""
     try:
         return Path(path).read_bytes()
+    except NotADirectoryError as error:
+        data = read_member(Path(path))
+        if data is None:
+            raise IrstkitError("no such file", path=path) from error
+        return data
     except FileNotFoundError as error:
         raise IrstkitError("no such file", path=path) from error
     except IsADirectoryError as error:

@@ -1,6 +1,7 @@
 """One seed with 1, 2 and 4 workers, and after five SIGKILLs at random moments: the same bytes everywhere.
 
 python benchmarks/synth_determinism.py --backgrounds PATH [--count 3000]
+python benchmarks/synth_determinism.py --sequences 12 --more --frames 250 --preset irdst --size 256x192
 """
 
 from __future__ import annotations
@@ -31,10 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backgrounds", default="procedural")
     parser.add_argument("--count", type=int, default=3000)
+    parser.add_argument("--sequences", type=int, help="make so many sequences in place of images")
     parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument(
-        "--more", nargs=argparse.REMAINDER, default=[], help="further options of synth images"
-    )
+    parser.add_argument("--more", nargs=argparse.REMAINDER, default=[], help="further options of the command")
     given = parser.parse_args()
 
     def start(out: Path, workers: int) -> subprocess.Popen:
@@ -43,11 +43,11 @@ def main() -> None:
             "irstkit",
             "--quiet",
             "synth",
-            "images",
+            "sequences" if given.sequences else "images",
             "--out",
             out,
-            "--count",
-            given.count,
+            "--sequences" if given.sequences else "--count",
+            given.sequences or given.count,
             "--seed",
             7,
         ]

@@ -259,6 +259,10 @@ class Batches:
                     masks.pin_memory().to(self.device, non_blocking=True))  # fmt: skip
         return self._gather(chosen, np.array(plan, np.int64))
 
+    def one(self, k: int, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image ``k`` cut and turned as sample ``position`` of a stream, on the CPU: (1, 1, H, W) each."""
+        return self._cut([k], [self._place(k, position)])
+
     def _load(self) -> None:
         """Bring the buffers to the device."""
         torch = self._torch

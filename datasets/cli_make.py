@@ -256,20 +256,21 @@ def _name(text: str, what: str) -> str:
     "--to",
     "kind",
     required=True,
-    type=click.Choice(["coco", "yolo", "voc", "sstnet", "masks"]),
+    type=click.Choice(["coco", "yolo", "voc", "sstnet", "masks", "webdataset"]),
     help="Layout to write.",
 )
 @click.option("--scheme", help="Split scheme whose parts are written apart (default: the data set's own).")
 @click.option(
     "--images",
     type=click.Choice(["copy", "png", "none"]),
-    default="copy",
-    show_default=True,
-    help="copy: the files as they are; png: gray PNGs; none: labels only.",
+    help="copy: the files as they are; png: gray PNGs; none: labels only.  [default: copy]",
 )
 @click.option(
-    "--digits", type=click.IntRange(1, 12), default=6, show_default=True, help="Decimals of YOLO's fractions."
+    "--shard-size",
+    type=click.IntRange(min=1),
+    help="Samples a shard, with --to webdataset.  [default: 1000]",
 )
+@click.option("--digits", type=click.IntRange(1, 12), help="Decimals of YOLO's fractions.  [default: 6]")
 @OUT
 @LAYOUT
 @OVERWRITE
@@ -278,8 +279,9 @@ def export(
     path: Path,
     kind: str,
     scheme: str | None,
-    images: str,
-    digits: int,
+    images: str | None,
+    shard_size: int | None,
+    digits: int | None,
     out: Path,
     layout: str | None,
     overwrite: bool,
@@ -293,19 +295,37 @@ def export(
     voc     images/, annotations/NAME.xml (pixels counted from 1, inclusive), splits/
     sstnet  images/, coco_PART_NAME.txt: path x1,y1,x2,y2,0 ... (half-open)
     masks   images/, masks/ of 0 and 255, splits/
+    webdataset  PART-000000.tar ... of --shard-size samples (KEY.png, KEY.mask.png, KEY.json), index.json:
+                to train from; irstkit reads them as they lie. Killed, the same command goes on.
 
     \b
     Examples:
+      irstkit data export synth/ --to webdataset --out shards/ --shard-size 1000
       irstkit data export NUAA-SIRST --to yolo --out nuaa-yolo
       irstkit data export mine --to coco --scheme irstkit --out mine-coco
     """
     from .export import export_dataset
     from .readers import open_dataset
 
+    if kind == "webdataset" and (images or digits):
+        raise click.UsageError(
+            "--images and --digits are not for shards: these hold PNGs, label files as JSON"
+        )
+    if kind != "webdataset" and shard_size:
+        raise click.UsageError("--shard-size goes with --to webdataset")
     dataset = open_dataset(path, layout)
     warn(dataset.findings)
+    if kind == "webdataset":
+        from .shards import export_shards
+
+        say(
+            export_shards(dataset, out, scheme=scheme, size=shard_size or 1000, overwrite=overwrite),
+            out,
+            as_json,
+        )
+        return
     done = export_dataset(
-        dataset, out, kind, scheme=scheme, images=images, digits=digits, overwrite=overwrite
+        dataset, out, kind, scheme=scheme, images=images or "copy", digits=digits or 6, overwrite=overwrite
     )
     say(done, out, as_json)
 

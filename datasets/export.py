@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..annotate.boxes import Boxes, as_boxes
 from ..annotate.coco import add_box, add_image, add_instance, new_coco, write_coco
 from ..annotate.console import track
 from ..annotate.errors import IrstkitError
-from ..annotate.files import atomic_folder, encode_png
+from ..annotate.files import atomic_folder, encode_png, read_bytes
 from ..annotate.formats.list_files import list_text
 from ..annotate.formats.voc_files import voc_text
 from ..annotate.formats.yolo_files import yolo_text
@@ -147,7 +146,7 @@ class _Writer:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.images == "copy" and record.video_frame is None:
-            shutil.copyfile(record.image, path)
+            path.write_bytes(read_bytes(record.image))
         else:
             path.write_bytes(encode_png(record.read_image()))
 

@@ -78,7 +78,7 @@ def make_image(recipe: Recipe, index: int) -> Made:
         rng = stream(recipe.seed, NEGATIVE, index)
         negatives = add_negatives(frame, preset.negatives, rng, rejected, blocks=jpeg is not None)
     if jpeg is not None:
-        _compress(frame, jpeg)
+        compress(frame, jpeg)
     return Made(
         frame.image,
         frame.mask,
@@ -187,7 +187,7 @@ def _grade(target: Target, found: Contrast, tolerance: float) -> None:
 ROUNDS = 8  # corrections behind the JPEG step; most targets need one or two
 
 
-def _compress(frame: Frame, quality: int) -> None:
+def compress(frame: Frame, quality: int) -> None:
     """Compress the frame, correcting the targets' amplitudes until the SCR holds on what is written.
 
     What JPEG does to a target depends on its whole block, so that no window can be solved for: the frame is

@@ -95,7 +95,7 @@ def _patch(
     motion = preset.sensor.motion_blur.at(rng.random())
     return shapes.finish(
         shape, sigma, preset.mask.policy, level=preset.mask.level, energy=energy, cut=cut,
-        motion=(motion, pi * rng.random()) if motion > 0 else (0.0, 0.0), optics=_optics(preset, rng),
+        motion=(motion, pi * rng.random()) if motion > 0 else (0.0, 0.0), optics=draw_optics(preset, rng),
     )  # fmt: skip
 
 
@@ -108,7 +108,8 @@ def _lumpy(preset: Preset, area: int, x: float, y: float, rng: np.random.Generat
     return lumpy_shape(area, x, y, aspect, angle, lumps, power, rng, shading=spot.shading)
 
 
-def _optics(preset: Preset, rng: np.random.Generator) -> tuple[float, float, float, float] | None:
+def draw_optics(preset: Preset, rng: np.random.Generator) -> tuple[float, float, float, float] | None:
+    """Glow and edge enhancement for targets.finish; None where the preset has neither."""
     if not preset.optics.active:
         return None
     o = preset.optics

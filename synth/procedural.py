@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from . import scenery
+
 Field = NDArray[Any]  # float64
 Scene = tuple[Field, float | None]
 """Brightness in about [0, 1], and the horizon's row over the height (None: there is none)."""
@@ -28,18 +30,30 @@ def procedural(
     Without ``noisy`` the camera's noise is left out, for frames that bring their own.
     """
     field, horizon = SCENES[scene](size, rng)
-    return camera(field, rng, depth, soft=scene == "cloud", noisy=noisy), horizon
+    return camera(field, rng, depth, soft=scene == "cloud", burnt=scene == "highlight", noisy=noisy), horizon
 
 
 def camera(
-    field: Field, rng: np.random.Generator, depth: int, *, soft: bool = False, noisy: bool = True
+    field: Field,
+    rng: np.random.Generator,
+    depth: int,
+    *,
+    soft: bool = False,
+    burnt: bool = False,
+    noisy: bool = True,
 ) -> NDArray:
-    """Optical blur, noise, and an automatic gain that puts the field somewhere in the range."""
+    """Optical blur, noise, and an automatic gain that puts the field somewhere in the range.
+
+    ``burnt``: the gain follows the dark part, so that the brightest part (up to a fifth) is saturated.
+    """
     field = cv2.GaussianBlur(field, (0, 0), rng.uniform(0.7, 1.3) + 0.4 * soft)
     low, high = np.percentile(field, (0.5, 99.5))
     unit = (field - low) / max(high - low, 1e-6)
     floor = rng.uniform(0.05, 0.25)
     span = rng.uniform(0.45, 0.8) * (1 - floor)
+    if burnt:
+        bright = float(np.percentile(unit, 100 - rng.uniform(2, 20)))
+        span = (1 - floor) / max(bright, 0.2)
     noise = rng.uniform(0.003, 0.009)
     level = floor + span * unit
     if noisy:
@@ -120,22 +134,26 @@ def cloud(size: int, rng: np.random.Generator) -> Scene:
     """Clouds before a sky that brightens downwards."""
     y, x = _grid(size)
     sky = rng.uniform(0.0, 0.5) * y ** rng.uniform(1, 2) + rng.uniform(-0.12, 0.12) * x
-    if rng.random() < 0.12:  # clear
+    kind = rng.random()
+    if kind < 0.12:  # clear
         return sky + 0.04 * fractal(size, rng, cells=2, fall=0.4) + 0.2, None
+    if kind < 0.37:
+        return sky + rng.uniform(0.4, 1.0) * scenery.cirrus(size, rng), None
+    if kind < 0.5:
+        return sky + 0.5 * scenery.cirrus(size, rng) + rng.uniform(0.4, 0.9) * _clouds(size, rng), None
     return sky + rng.uniform(0.5, 1.0) * _clouds(size, rng), None
 
 
 def sea(size: int, rng: np.random.Generator) -> Scene:
     """Water with perspective waves, glint under a bright part of the sky, and often a horizon."""
     y, x = _grid(size)
-    if rng.random() < 0.25:  # looking down: no horizon
-        horizon = -rng.uniform(0.3, 1.2)
-    else:
-        horizon = rng.uniform(0.12, 0.5)
+    if rng.random() < 0.3:
+        return _water(size, rng), None
+    horizon = rng.uniform(0.12, 0.5)
     depth = np.maximum(y - horizon, 1e-3)
     water_level = rng.uniform(0.25, 0.5)
     # waves: noise looked up along 1 / depth, so that they shrink towards the horizon
-    waves = fractal(512, rng, cells=24, fall=0.72, stretch=rng.uniform(1.5, 3))
+    waves = scenery.waves(512, rng, rng.uniform(0.02, 0.06), np.pi / 2 + rng.normal(0, 0.25), 0.3)
     far = 0.22 / depth + rng.uniform(0, 3)
     across = (x - 0.5) * (0.3 / depth) * rng.uniform(0.5, 1.0)
     rows = np.abs(np.mod(np.broadcast_to(far, (size, size)) * 330, 1022) - 511).astype(np.float32)
@@ -149,8 +167,6 @@ def sea(size: int, rng: np.random.Generator) -> Scene:
     sparkle = np.clip(swell - 0.6, 0, None)
     water = water_level - 0.12 * depth + 0.07 * fade * swell + glint * path * (0.12 + 0.35 * sparkle * fade)
     water = water + 0.04 * fractal(size, rng, cells=2, stretch=3, fall=0.5)
-    if horizon <= 0:
-        return water, None
     up = np.clip((horizon - y) / horizon, 0, 1)
     sky = water_level + rng.uniform(-0.2, 0.3) - rng.uniform(0.1, 0.5) * up**0.7 + 0 * x
     if rng.random() < 0.6:
@@ -158,6 +174,19 @@ def sea(size: int, rng: np.random.Generator) -> Scene:
     edge = _smooth(y - horizon + 0 * x, -0.6 / size, 0.6 / size)
     haze = np.exp(-np.abs(y - horizon) / 0.03) * rng.uniform(-0.05, 0.08)
     return sky * (1 - edge) + water * edge + haze, horizon
+
+
+def _water(size: int, rng: np.random.Generator) -> Field:
+    """Water from above or far below the horizon: no sky is seen; perhaps a bright patch, a shore."""
+    y, _ = _grid(size)
+    heading = np.pi / 2 + rng.normal(0, 0.7)
+    length = float(np.exp(rng.uniform(np.log(0.015), np.log(0.12))))
+    water = 0.12 * scenery.waves(size, rng, length, heading, rng.uniform(0.1, 0.8))
+    water = water * np.clip(1 + rng.uniform(-0.6, 0.6) * (y - 0.5), 0.3, None) + rng.uniform(-0.3, 0.3) * y
+    water = water + 0.05 * fractal(size, rng, cells=2, stretch=2, fall=0.5)
+    if rng.random() < 0.3:
+        water = water + rng.uniform(0.2, 0.8) * scenery.glare(size, rng) * (0.6 + np.clip(water, 0, None))
+    return water
 
 
 def _lay(texture: Field, size: int, start: float, rng: np.random.Generator) -> Field:
@@ -222,8 +251,13 @@ def _ground(size: int, rng: np.random.Generator) -> Field:
 def field(size: int, rng: np.random.Generator) -> Scene:
     """Ground with plots, thickets and tracks, from above or in perspective below a ridge of trees and sky."""
     y, x = _grid(size)
-    if rng.random() < 0.35:
+    kind = rng.random()
+    if kind < 0.15:
         return _ground(size, rng), None
+    if kind < 0.4:
+        return scenery.foliage(size, rng), None
+    if kind < 0.65:
+        return scenery.slope(size, rng)
     horizon = rng.uniform(0.12, 0.5)
     ridge = horizon + 0.03 * fractal(size, rng, cells=2, fall=0.5)[:1]
     trees = (
@@ -251,8 +285,11 @@ def field(size: int, rng: np.random.Generator) -> Scene:
 def city(size: int, rng: np.random.Generator) -> Scene:
     """Rows of buildings with windows and roof vents, before sky; or roofs and streets from above."""
     y, x = _grid(size)
-    if rng.random() < 0.35:
+    kind = rng.random()
+    if kind < 0.12:
         return _roofs(size, rng), None
+    if kind < 0.62:
+        return scenery.walls(size, rng)
     horizon = rng.uniform(0.25, 0.6)
     sky = -rng.uniform(0.2, 0.8) + 0.35 * y + 0.05 * fractal(size, rng, cells=2) + 0 * x
     if rng.random() < 0.4:
@@ -333,20 +370,17 @@ def _roofs(size: int, rng: np.random.Generator) -> Field:
 
 
 def highlight(size: int, rng: np.random.Generator) -> Scene:
-    """A scene with a large bright source: the sun behind clouds, sunlit cloud edges, hot ground or water glare."""
-    inner, horizon = (cloud, sea, field)[int(rng.integers(3))](size, rng)
-    spread = float(np.ptp(inner))
-    y, x = _grid(size)
-    cx, cy = rng.uniform(0.05, 0.95), rng.uniform(0.05, 0.8)
-    r = np.hypot(x - cx, (y - cy) * rng.uniform(0.8, 1.3))
-    core = rng.uniform(0.03, 0.12)
-    ragged = r + 0.02 * fractal(size, rng, cells=5, fall=0.6)
-    glow = (
-        _smooth(-ragged, -core * 1.3, -core * 0.7)
-        + 0.7 * np.exp(-r / rng.uniform(0.08, 0.25))
-        + 0.25 * np.exp(-r / 0.5)
-    )
-    return inner + rng.uniform(1.0, 2.0) * spread * glow, horizon
+    """A scene whose brightest part is too much for the camera: sunlit cloud, stray light, hot ground."""
+    kind = rng.random()
+    if kind < 0.5:
+        y, _ = _grid(size)
+        return rng.uniform(0.0, 0.4) * y + _clouds(size, rng), None
+    inner, horizon = (cloud, sea, field)[int(rng.choice(3, p=(0.5, 0.25, 0.25)))](size, rng)
+    spread = float(inner.std())
+    if kind < 0.9:
+        return inner + rng.uniform(3, 8) * spread * scenery.glare(size, rng), horizon
+    hot = fractal(size, rng, cells=2, fall=0.5)
+    return inner + rng.uniform(2, 5) * spread * _smooth(hot, 0.6, 1.0), horizon
 
 
 SCENES: dict[str, Callable[[int, np.random.Generator], Scene]] = {

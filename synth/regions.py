@@ -90,6 +90,35 @@ def straight_edge(image: NDArray, *, least: float = 0.8) -> float | None:
     return (row + 2) / side
 
 
+def sea_horizon(image: NDArray, *, least: float = 0.9, ratio: float = 1.4) -> tuple[float, ...] | None:
+    """Rows, as fractions of the height in each of 64 columns, of a straight horizon that may lean a little.
+
+    As :func:`straight_edge`, but the image is sheared by up to 8 of 128 rows first, and the shear with the
+    strongest step is taken: cameras at sea roll. ``least`` and ``ratio`` were chosen on NUAA-SIRST.
+    """
+    side = 2 * SIDE
+    small = cv2.resize(image.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
+    small = cv2.blur(small, (9, 1))
+    best: tuple[float, int, int, NDArray[Any], NDArray[Any]] | None = None
+    for lean in range(-8, 9):
+        shear = np.array([[1, 0, 0], [lean / side, 1, -lean / 2]], np.float32)
+        upright = cv2.warpAffine(small, shear, (side, side), borderMode=cv2.BORDER_REPLICATE)
+        step = upright[3:] - upright[:-3]
+        mean = step.mean(axis=1)
+        row = int(np.argmax(np.abs(mean[4:-8]))) + 4
+        if best is None or abs(mean[row]) > best[0]:
+            best = float(abs(mean[row])), row, lean, step, mean
+    assert best is not None
+    strength, row, lean, step, mean = best
+    rest = np.abs(mean[np.abs(np.arange(len(mean)) - row) > 4])
+    same = float(np.mean(np.sign(step[row]) == np.sign(mean[row])))
+    if same < least or strength < ratio * float(rest.max()) or strength < 1e-6:
+        return None
+    across = (np.arange(SIDE) + 0.5) / SIDE - 0.5
+    rows = np.clip((row + 2 - lean * across) / side, 0, 1)
+    return tuple(round(float(v), 4) for v in rows)
+
+
 def _best_path(value: NDArray[Any], *, reach: int = 6, price: float = 2.0) -> NDArray[np.int64]:
     """The row in each column that maximises the sum of ``value`` (rows, columns) minus ``price`` a step."""
     height, width = value.shape
@@ -122,6 +151,10 @@ def outline(image: NDArray, scene: str | None) -> tuple[float, ...] | None:
     """
     if scene == "cloud":
         return None
+    if scene == "sea":
+        horizon = sea_horizon(image)
+        if horizon is not None:
+            return horizon
     found = skyline(image)
     if found is not None:
         return tuple(round(float(v), 4) for v in found[0])

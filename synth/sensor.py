@@ -41,19 +41,19 @@ class Camera:
     ) -> None:
         self.top, unit = top, top / 255.0
         height, width = size
-        pattern, offsets, draw, columns = _fixed(seed, height, width)
-        self.response = 1.0 + sensor.fixed_gain * pattern
-        self.shot = np.sqrt(sensor.shot * unit) * rng.standard_normal((height, width))
-        self.added = unit * (
-            sensor.fixed_offset * offsets
-            + sensor.fixed_column * columns
-            + sensor.read * rng.standard_normal((height, width))
-            + sensor.row * rng.standard_normal((height, 1))
-            + sensor.column * rng.standard_normal((1, width))
+        still = _still(
+            seed, height, width, top, sensor.fixed_gain, sensor.fixed_offset, sensor.fixed_column, sensor.dead
         )
+        self.response, offsets, self.dead = still
+        self.shot = np.sqrt(sensor.shot * unit) * rng.standard_normal((height, width))
+        added = sensor.read * rng.standard_normal((height, width))
+        added += offsets
+        added += sensor.row * rng.standard_normal((height, 1))
+        added += sensor.column * rng.standard_normal((1, width))
+        added *= unit
+        self.added = added
         self.gain, offset = settings or (sensor.gain.at(rng.random()), sensor.offset.at(rng.random()))
         self.offset = unit * offset
-        self.dead = np.where(draw < sensor.dead, np.where(draw < sensor.dead / 2, 0.0, float(top)), np.nan)
         self.any_dead = bool(sensor.dead > 0)
         self.kind = np.uint16 if top > 255 else np.uint8
 
@@ -90,8 +90,12 @@ def compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=2)
-def _fixed(seed: int, height: int, width: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """What is drawn once a camera: the pixels' gains and offsets, the draw for dead ones, the columns' offsets."""
+def _still(
+    seed: int, height: int, width: int, top: int, gain: float, offset: float, column: float, dead: float
+) -> tuple[NDArray, NDArray, NDArray]:
+    """What is drawn once a camera: the pixels' response, their offsets, dead ones' levels (NaN for the others)."""
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(_FIXED,))))
     gains, offsets = rng.standard_normal((height, width)), rng.standard_normal((height, width))
-    return gains, offsets, rng.random((height, width)), rng.standard_normal((1, width))
+    draw = rng.random((height, width))
+    levels = np.where(draw < dead, np.where(draw < dead / 2, 0.0, float(top)), np.nan)
+    return 1.0 + gain * gains, offset * offsets + column * rng.standard_normal((1, width)), levels

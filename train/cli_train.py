@@ -33,6 +33,12 @@ from .cli_options import (
     help="Share of real images among --total; 'real': all real images, no synthetic.",
 )
 @click.option("--total", type=click.IntRange(min=1), help="Number of training images, real and synthetic.")
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="Read --synthetic, a folder of shards, while training: two shards are decoded at a time. With --real, "
+    "--real-fraction is the share of real samples.",
+)
 @click.option("--out", type=PATH, required=True, help="Folder of the run; must be empty or missing.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that is in --out.")
 @click.option(
@@ -69,12 +75,13 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     Examples:
       irstkit train fit sd2net --real NUAA-SIRST/ --steps 2000 --out runs/real
       irstkit train fit sd2net --synthetic synth/ --epochs 50 --option base=16 --out runs/synthetic
+      irstkit train fit sd2net --synthetic shards/ --stream --steps 100000 --out runs/large
       irstkit train fit sd2net --resume --out runs/real
     """
     need_torch()
     from ..annotate.console import note
     from .loop import fit as run
-    from .material import compose
+    from .material import compose, compose_stream
     from .models import task_of_model
     from .runs import prepare_folder, read_run
     from .settings import settings_from
@@ -83,11 +90,13 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     material_keys = ("real", "synthetic", "real_split", "synthetic_split", "real_fraction", "total")
     chosen = {k: given.pop(k) for k in material_keys}
     control = {k: given.pop(k) for k in ("device", "overwrite", "resume", "max_steps", "max_minutes")}
+    stream = given.pop("stream")
     prepare_folder(out, overwrite=control["overwrite"], resume=control["resume"])
     base = None
     if control["resume"]:
         former = read_run(out)
         base = settings_from(former["settings"], source=out / "run.json")
+        stream = stream or former["data"].get("stream", False)
         for source in ("real", "synthetic"):
             about = former["data"].get(source, {})
             chosen[source] = chosen[source] or former["paths"].get(source)
@@ -97,7 +106,10 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     settings = settings_of(model, given, base)
     fraction = chosen.pop("real_fraction")
     masks = task_of_model(settings.model) == "mask"
-    material = compose(**chosen, fraction=fraction, seed=settings.seed, masks=masks)
+    if stream:
+        material = compose_stream(**chosen, fraction=fraction, seed=settings.seed)
+    else:
+        material = compose(**chosen, fraction=fraction, seed=settings.seed, masks=masks)
     counts = " + ".join(
         f"{material.about[k]['used']} {k}" for k in ("real", "synthetic") if k in material.about
     )

@@ -11,6 +11,8 @@ from ..annotate.errors import IrstkitError
 from ..datasets.mix import mix
 from ..datasets.readers import open_dataset
 from ..datasets.records import Dataset, Record, split_hash
+from ..datasets.shard_batches import Shards
+from ..datasets.shards import INDEX, read_index
 from ..datasets.splits import train_val
 
 VALIDATION = 0.1
@@ -26,7 +28,10 @@ class Material:
     about: dict[str, Any]
     paths: dict[str, str]
     ids: dict[str, list[str]]
-    """Ids of all images that a run saw, for training or validation, by data set name."""
+    """Ids of all images that a run saw, for training or validation, by data set name (not of streamed ones)."""
+    stream: Shards | None = None
+    """Shards that are read while training; ``train`` are then the real images, ``real_share`` of all samples."""
+    real_share: float = 0.0
 
 
 def compose(
@@ -131,6 +136,92 @@ def compose(
         name = data.root.resolve().name
         ids[name] = sorted({*ids.get(name, ()), *(r.id for r in data if id(r) in seen)})
     return Material(train, validation, about, paths, ids)
+
+
+def compose_stream(
+    real: str | Path | None,
+    synthetic: str | Path | None,
+    *,
+    real_split: str | None = None,
+    synthetic_split: str | None = None,
+    fraction: float | str | None = None,
+    total: int | None = None,
+    seed: int = 0,
+) -> Material:
+    """Synthetic images streamed from shards, alone or with a share of real ones (see :mod:`.shard_batches`).
+
+    The validation part is a tenth of the real training list, where there is one; else the shards' part ``val``
+    (at most 1000 images of it), which shares no background with the others; else there is none.
+
+    Parameters
+    ----------
+    fraction
+        Share of real samples, above 0 and below 1; needed where there is a real set.
+
+    Raises
+    ------
+    IrstkitError
+        Where ``synthetic`` is no folder of shards, or options do not go together.
+    """
+    root = Path(synthetic) if synthetic is not None else None
+    if root is None or not (root / INDEX).is_file():
+        raise IrstkitError(
+            "--stream reads shards: --synthetic is no folder with an index.json",
+            path=root,
+            hint="irstkit data export SET --to webdataset --out SHARDS makes them",
+        )
+    if total is not None:
+        raise IrstkitError("a stream has no total: all its images are used", hint="leave --total away")
+    share = float(fraction) if isinstance(fraction, (int, float)) else 0.0
+    if (real is not None) != (0 < share < 1) or fraction == "real":
+        raise IrstkitError(
+            "with --stream, --real and --real-fraction (above 0, below 1) go together",
+            hint="for example --real-fraction 0.16: every sixth sample is a real image",
+        )
+    index = read_index(root)
+    scheme, _, part = (synthetic_split or f"{index['scheme']}/train").rpartition("/")
+    rows = [row for row in index["shards"] if row["part"] == part or index["scheme"] is None]
+    if not rows or (index["scheme"] is not None and scheme not in ("", index["scheme"])):
+        known = ", ".join(sorted({f"{index['scheme']}/{row['part']}" for row in index["shards"]}))
+        raise IrstkitError(
+            f"no split {synthetic_split or 'train'!r} here", path=root, hint=f"there are: {known}"
+        )
+    if part == "test":
+        raise IrstkitError("the part 'test' is never trained on", path=root)
+    stream = Shards(root, rows)
+    train: list[Record] = []
+    validation: list[Record] = []
+    about: dict[str, Any] = {"stream": True, "fraction": share or None, "total": None, "mix_seed": seed}
+    ids: dict[str, list[str]] = {}
+    if real is not None:
+        data = open_dataset(real)
+        split = _training_split(data, real_split)
+        train, validation = train_val(data, split, fraction=VALIDATION, seed=0)
+        name = data.root.resolve().name
+        ids[name] = sorted(r.id for r in (*train, *validation))
+        about["real"] = {
+            "name": name, "layout": data.layout, "split": split, "available": len(train), "used": len(train),
+            "split_hash": split_hash(r.id for r in data.part(split)), "used_hash": split_hash(r.id for r in train),
+        }  # fmt: skip
+    elif held := [row for row in index["shards"] if row["part"] == "val"]:
+        validation = Shards(root, held[:1]).records([0])[:1000]
+    bare = [r for r in (*train, *validation) if r.mask is None]
+    if bare:
+        raise IrstkitError(
+            f"{len(bare)} images have no mask, the first is {bare[0].id!r}", path=bare[0].image
+        )
+    about["images"] = len(stream) + len(train)
+    about["validation"] = {
+        "of": "real" if real is not None else "synthetic",
+        "images": len(validation),
+        "split_hash": split_hash(r.id for r in validation),
+    }
+    about["synthetic"] = {
+        "name": root.resolve().name, "layout": "webdataset", "split": f"{index['scheme']}/{part}",
+        "shards": len(rows), "available": len(stream), "used": len(stream), "ids": index.get("ids"),
+    }  # fmt: skip
+    paths = {k: str(v) for k, v in (("real", real), ("synthetic", synthetic)) if v is not None}
+    return Material(train, validation, about, paths, ids, stream, share)
 
 
 def _training_split(data: Dataset, split: str | None) -> str:

@@ -21,6 +21,7 @@ from ..datasets.clip_batches import ClipBatches, Images
 from ..datasets.clips import Clips, sequences_of
 from ..datasets.curriculum import Curriculum, curriculum_of
 from ..datasets.records import Record
+from ..datasets.shard_batches import ShardBatches
 from .anchors import fit_anchors
 from .box_predictor import BoxPredictor
 from .detection_metrics import DetectionMeter, DetectionSettings
@@ -70,7 +71,7 @@ class MaskTask:
         self.validated = bool(material.validation)
         self.batches: Any
         if self._clips:
-            _refuse_curriculum(s)
+            _refuse(s, material)
             clips = clips_of(net, material.train, masks=True)
             self.batches = ClipBatches(
                 clips, s.batch, s.crop, s.seed, s.augment, device=device, targets="masks"
@@ -78,12 +79,26 @@ class MaskTask:
             self._records = list(material.validation)
             self._images = {r.id: r.read_image() for r in self._records}
         else:
+            self.batches = self._single(material)
+            self._pixels = Pixels(material.validation) if material.validation else None
+
+    def _single(self, material: Material) -> Batches | ShardBatches:
+        """Batches of single images."""
+        s = self.settings
+        if material.stream is None:
             pixels = Pixels(material.train)
-            self.batches = Batches(
-                pixels, s.batch, s.crop, s.seed, s.augment, device=device,
+            return Batches(
+                pixels, s.batch, s.crop, s.seed, s.augment, device=self.device,
                 curriculum=_curriculum(s, material.train, pixels),
             )  # fmt: skip
-            self._pixels = Pixels(material.validation) if material.validation else None
+        if s.curriculum:
+            raise IrstkitError(
+                "a curriculum needs the whole set at hand", hint="leave --stream or --curriculum away"
+            )
+        return ShardBatches(
+            material.stream, s.batch, s.crop, s.seed, s.augment, device=self.device,
+            real=material.train, real_share=material.real_share,
+        )  # fmt: skip
 
     def end_epoch(self, net: nn.Module) -> None:
         """Nothing is remembered from epoch to epoch."""
@@ -123,12 +138,14 @@ def _curriculum(s: Settings, records: Sequence[Record], pixels: Pixels) -> Curri
     return found
 
 
-def _refuse_curriculum(s: Settings) -> None:
-    if s.curriculum:
-        raise IrstkitError(
-            f"a curriculum is for networks of masks of single images, not for {s.model}",
-            hint="leave --curriculum away",
-        )
+def _refuse(s: Settings, material: Material) -> None:
+    """What only networks of masks of single images have."""
+    for word, given in (("curriculum", s.curriculum), ("stream", material.stream)):
+        if given:
+            raise IrstkitError(
+                f"a {word} is for networks of masks of single images, not for {s.model}",
+                hint=f"leave --{word} away",
+            )
 
 
 class BoxTask:
@@ -139,7 +156,7 @@ class BoxTask:
 
     def __init__(self, net: nn.Module, s: Settings, material: Material, device: torch.device) -> None:
         self.settings, self.device, self.net = s, device, net
-        _refuse_curriculum(s)
+        _refuse(s, material)
         self.validated = bool(material.validation)
         clips = clips_of(net, material.train)
         self.batches = ClipBatches(

@@ -103,6 +103,12 @@ def open_sources(paths: list[Path]) -> list[Source]:
     found: list[Source] = []
     for path in paths:
         data = open_dataset(path)
+        if data.layout == "webdataset":
+            raise IrstkitError(
+                "these are shards, and what FiftyOne shows are files",
+                path=path,
+                hint=f"irstkit data import {path} --out FOLDER unpacks them",
+            )
         found += _sources(data)
     names = [source.name for source in found]
     for source in found:

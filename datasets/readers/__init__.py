@@ -27,6 +27,7 @@ from . import (
     own,
     sirst_v2,
     sstnet,
+    webdataset,
     yolo_folders,
 )
 from .probe import Match, Probe
@@ -44,6 +45,7 @@ class Reader:
 
 READERS: dict[str, Reader] = {
     own.NAME: Reader(own.match, own.read),
+    webdataset.NAME: Reader(webdataset.match, webdataset.read),
     nuaa_sirst.NAME: Reader(nuaa_sirst.match, nuaa_sirst.read),
     nudt_sirst.NAME: Reader(nudt_sirst.match, nudt_sirst.read),
     irstd_1k.NAME: Reader(irstd_1k.match, irstd_1k.read),

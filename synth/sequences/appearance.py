@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from .. import targets as shapes
 from ..contrast import spill_limit
 from ..dist import choose
-from ..draws import HEADROOM, psf, silhouette_weights
+from ..draws import HEADROOM, draw_optics, psf, silhouette_weights
+from ..irregular import lumpy_shape
 from ..preset import SceneTable
 from ..recipe import Recipe
 from ..silhouettes import VIEWS
@@ -37,6 +38,7 @@ class Look:
     level: float
     energy: float
     cut: float
+    optics: tuple[float, float, float, float] | None = None
     box: tuple[int, int] | None = None
     values: dict[str, Any] = field(default_factory=dict)
 
@@ -51,7 +53,7 @@ class Look:
         policy = "core" if self.box else self.policy
         return shapes.finish(
             self._shape(x, y, size), self.blur, policy, level=self.level, energy=self.energy, cut=self.cut,
-            motion=motion,
+            motion=motion, optics=self.optics,
         )  # fmt: skip
 
     def _shape(self, x: float, y: float, size: float) -> shapes.Shape:
@@ -63,6 +65,11 @@ class Look:
         area = max(1, round(self.area * size))
         if self.kind == "point":
             return shapes.point_shape(area, x, y, known["sigma"] * sqrt(size), known["ratio"], known["angle"])
+        if "lumps" in known:
+            rng = np.random.Generator(np.random.PCG64(known["seed"]))  # the same lumps in every frame
+            return lumpy_shape(
+                area, x, y, known["aspect"], known["angle"], known["lumps"], known["power"], rng
+            )
         if self.kind == "spot":
             return shapes.spot_shape(area, x, y, known["aspect"], known["angle"])
         return shapes.posed_shape(
@@ -150,8 +157,9 @@ def _look(
 ) -> Look:  # fmt: skip
     blur, energy = preset.blur.at(rng.random()), preset.mask.energy.at(rng.random())
     return Look(
-        kind, area, blur, preset.mask.policy, preset.mask.level, energy, 0.1 / recipe.top, box, values
-    )
+        kind, area, blur, preset.mask.policy, preset.mask.level, energy, 0.1 / recipe.top,
+        draw_optics(preset, rng), box, values,
+    )  # fmt: skip
 
 
 def _fill_in(
@@ -165,9 +173,14 @@ def _fill_in(
     if look.kind == "point":
         known["sigma"] = psf(preset, look.area, look.blur, rng.random())
         known["ratio"] = preset.point.anisotropy.at(rng.random())
-        known["angle"] = pi * rng.random()
+        known["angle"] = pi * rng.random() * (rng.random() >= preset.point.aligned)
     elif look.kind == "spot":
-        known["aspect"], known["angle"] = preset.spot.aspect.at(rng.random()), pi * rng.random()
+        spot = preset.spot
+        known["aspect"], known["angle"] = spot.aspect.at(rng.random()), pi * rng.random()
+        if not spot.regular:
+            known["lumps"], known["power"] = round(spot.lumps.at(rng.random())), spot.power.at(rng.random())
+            known["angle"] *= rng.random() >= spot.aligned
+            known["seed"] = int(rng.integers(2**63))
     else:
         known["silhouette"] = choose(weights, rng.random())
         views = VIEWS[known["silhouette"]]

@@ -80,7 +80,10 @@ def _image(
     if (high_, wide) != pixels.shape:
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         pixels = cv2.resize(pixels, (wide, high_), interpolation=method)
-    pixels = pixels.clip(0, recipe.top)
+    spread = recipe.preset.background.contrast
+    factor = 1.0 if spread.bounds() == (1, 1) else spread.at(rng.random())
+    mean = float(pixels.mean())
+    pixels = ((pixels - mean) * factor + mean).clip(0, recipe.top)
     if flip:
         pixels = pixels[:, ::-1]
     across, down = width - wide, height - high_
@@ -89,7 +92,7 @@ def _image(
             pixels, ((down // 2, down - down // 2), (across // 2, across - across // 2)), mode="reflect"
         )
     crop = {"x": x, "y": y, "width": w, "height": h, "scale": round(scale, 6), "flip": bool(flip),
-            "mirrored": [across, down]}  # fmt: skip
+            "mirrored": [across, down], "contrast": round(factor, 6)}  # fmt: skip
     return np.ascontiguousarray(pixels), crop
 
 

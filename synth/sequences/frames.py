@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compose import settle
+from ..compose import compress, settle
 from ..placement import Frame, Target, accept
 from ..recipe import FRAME, stream
 from ..sensor import Camera
@@ -68,6 +68,8 @@ def make_frame(recipe: SequenceRecipe, plan: Plan, number: int) -> FrameMade:
     for target in frame.targets:
         frame.write(target.reach)
     settle(frame)
+    if plan.jpeg is not None:
+        compress(frame, plan.jpeg)
     _mark_touching(seen)
     return FrameMade(frame.image, frame.mask, seen)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,6 +83,7 @@ class Plan:
     camera: CameraPath
     exposure: float
     settings: tuple[float, float]
+    jpeg: int | None
     veil: Veil | None
     water: Water | None
     tracks: list[Track]
@@ -99,6 +101,7 @@ def make_plan(recipe: SequenceRecipe, index: int) -> Plan:
     camera = camera_path(motion.platform, rng, frames)
     exposure = motion.exposure.at(rng.random())
     settings = preset.sensor.gain.at(rng.random()), preset.sensor.offset.at(rng.random())
+    jpeg = None if preset.sensor.jpeg is None else round(preset.sensor.jpeg.at(rng.random()))
     extra = camera.extent()
     size = shape[0] + extra[1], shape[1] + extra[0]
     scene = choose(recipe.mix, choice.random()) if recipe.mix else None
@@ -138,7 +141,8 @@ def make_plan(recipe: SequenceRecipe, index: int) -> Plan:
     veil = draw_veil(motion.clouds, recipe, ground, rng)
     water = draw_water(motion.sea, recipe, ground, rng, shape[0])
     return Plan(
-        index, recipe.name(index), shape, frames, ground, part, camera, exposure, settings, veil, water, found,
+        index, recipe.name(index), shape, frames, ground, part, camera, exposure, settings, jpeg, veil, water,
+        found,
         dict(sorted(rejected.items())), gate,
     )  # fmt: skip
 
@@ -205,9 +209,9 @@ def _free_tracks(
                 path + moved for path in _paths(model, rng, frames, inner, region, speeds, extra, margin)
             ]
             share = 1.0
-            for path, look, scr in zip(paths, looks, requests, strict=True):
+            for path, look, scr, polarity in zip(paths, looks, requests, polarities, strict=True):
                 near = _near(path, out, preset.contrast.ring + 2 * margin)
-                fits = places.share(path, look, scr, rejected)
+                fits = places.share(path, look, scr, polarity, rejected)
                 share = min(share, fits - (0.0 if preset.placement.crowded else near))
             if best is None or share > best[0]:
                 best = share, paths, looks
@@ -242,7 +246,7 @@ def _paths(
         return list(ways.crossing(rng, frames, inner, (speeds[0], speeds[1])))
     outer = region.shrunk(-margin, -margin)
     way = ways.leaving if model == "leaving" else ways.entering
-    return [way(rng, frames, outer, speed)]
+    return [way(rng, frames, inner, outer, speed)]
 
 
 def _heading(rng: np.random.Generator, speed: float) -> tuple[float, float]:
@@ -296,7 +300,7 @@ class _Places:
     ) -> None:
         self.recipe, self.camera, self.regions = recipe, camera, regions
         self.shape = ground.image.shape
-        self.maps: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
+        self.maps: dict[int, tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = {}
         self.canvas = ground.image
         sensor, unit = recipe.preset.sensor, recipe.top / 255.0
         self.noise = unit**2 * (
@@ -307,13 +311,14 @@ class _Places:
             + sensor.fixed_column**2
         )
 
-    def share(self, path: NDArray[Any], look: Look, scr: float, rejected: Counter) -> float:
+    def share(self, path: NDArray[Any], look: Look, scr: float, polarity: int, rejected: Counter) -> float:
         """The share of sampled frames in which the target's place lets it have its SCR and its kind stands there."""
         preset, top = self.recipe.preset, self.recipe.top
-        side = round(2 * _half(look, 1.0)) + 2 * preset.contrast.ring
-        if side not in self.maps:
-            self.maps[side] = local_deviation(self.canvas, side)
-        mean, deviation = self.maps[side]
+        own = max(round(2 * _half(look, 1.0)), 1)
+        if own not in self.maps:
+            wide = local_deviation(self.canvas, own + 2 * preset.contrast.ring)
+            self.maps[own] = *wide, cv2.blur(self.canvas, (own, own))
+        mean, deviation, inside = self.maps[own]
         there = np.flatnonzero(np.isfinite(path).all(axis=1))
         frames = there[np.unique(np.linspace(0, len(there) - 1, SAMPLES).astype(int))]
         at = np.rint(path[frames] + self.camera.steady[frames]).astype(int)
@@ -321,10 +326,12 @@ class _Places:
         need = scr * np.sqrt(deviation[y, x] ** 2 + self.noise)
         low, high = (v * top for v in preset.contrast.limits)
         within = (need >= low) & (need <= high)
-        room = need * 1.4 <= top - mean[y, x]
+        room = need * 1.4 <= (top - mean[y, x] if polarity > 0 else mean[y, x])
+        bright = polarity * (inside[y, x] - mean[y, x]) > 0.9 * need  # as it is
         rejected["contrast limits"] += int((~within).sum())
         rejected["no headroom"] += int((~room).sum())
-        good = within & room
+        rejected["bright already"] += int(bright.sum())
+        good = within & room & ~bright
         shape = look.values.get("silhouette")
         ground = allowed(str(shape), self.regions) if shape else None
         if ground is not None:
@@ -364,7 +371,7 @@ def _listed_tracks(
         speeds = np.linalg.norm(np.diff(path, axis=0), axis=1)
         speed = float(np.nanmedian(speeds)) if np.isfinite(speeds).any() else 0.0
         polarity = -1 if rng.random() < recipe.preset.contrast.dark else 1
-        least = min(least, places.share(path, look, requested, rejected))
+        least = min(least, places.share(path, look, requested, polarity, rejected))
         # the lists' places are whole pixels that tremble by one: no motion to smear a target by
         still = np.zeros_like(path)
         out.append(

@@ -128,25 +128,36 @@ def _reach(place: Path2, way: Path2, region: Region) -> float:
     return float(max(far.min(), 0.0))
 
 
-def leaving(rng: np.random.Generator, frames: int, outer: Region, speed: float) -> Path2:
-    """A straight line from inside ``outer`` over its border, crossed at 40 to 90 % of the time."""
+def leaving(rng: np.random.Generator, frames: int, inner: Region, outer: Region, speed: float) -> Path2:
+    """A straight line from inside ``inner`` over the border of ``outer``, crossed at 40 to 90 % of the time.
+
+    Where ``speed`` is too low for that it is raised, where it is too high for the frame lowered.
+    """
     when = max((frames - 1) * (0.4 + 0.5 * rng.random()), 1.0)
-    side = int(rng.integers(4))
-    along = 0.15 + 0.7 * rng.random()
-    unit = np.array([[0.0, along], [1.0, along], [along, 0.0], [along, 1.0]][side])
-    exit = outer.corner + outer.sides * unit
-    normal = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]][side])
-    tilt = (rng.random() - 0.5) * pi * 0.7
-    way = np.array(
-        [normal[0] * cos(tilt) - normal[1] * sin(tilt), normal[0] * sin(tilt) + normal[1] * cos(tilt)]
-    )
-    speed = min(speed, 0.98 * _reach(exit + 1e-6 * -way, -way, outer) / when)
-    return exit + speed * way * (np.arange(frames)[:, None] - when)
+    steps = np.arange(frames)[:, None] - when
+    for attempt in range(16):  # ever straighter out
+        side, along = int(rng.integers(4)), 0.15 + 0.7 * rng.random()
+        unit = np.array([[0.0, along], [1.0, along], [along, 0.0], [along, 1.0]][side])
+        exit = outer.corner + outer.sides * unit
+        normal = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]][side])
+        tilt = (rng.random() - 0.5) * pi * 0.7 * (1 - attempt / 16)
+        way = np.array(
+            [normal[0] * cos(tilt) - normal[1] * sin(tilt), normal[0] * sin(tilt) + normal[1] * cos(tilt)]
+        )
+        slowed = min(speed, 0.98 * _reach(exit - 1e-6 * way, -way, outer) / when)
+        if inner.holds((exit - slowed * way * when)[None]):
+            return exit + slowed * way * steps
+    middle = inner.corner + inner.sides / 2
+    exit = np.where(normal == 0, middle, exit)
+    first = np.where(normal > 0, inner.corner + inner.sides, inner.corner)
+    least = float(np.abs((exit - first) @ normal)) / when
+    most = float(np.abs((exit - middle) @ normal)) / when
+    return exit + min(max(speed, least), most) * normal * steps
 
 
-def entering(rng: np.random.Generator, frames: int, outer: Region, speed: float) -> Path2:
+def entering(rng: np.random.Generator, frames: int, inner: Region, outer: Region, speed: float) -> Path2:
     """A track of :func:`leaving` run backwards."""
-    return leaving(rng, frames, outer, speed)[::-1].copy()
+    return leaving(rng, frames, inner, outer, speed)[::-1].copy()
 
 
 def smooth(rng: np.random.Generator, frames: int, period: float) -> NDArray[Any]:

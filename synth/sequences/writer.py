@@ -106,7 +106,7 @@ def describe_plan(recipe: SequenceRecipe, plan: Plan) -> dict[str, Any]:
         "sequence": plan.name, "index": plan.index, "frames": plan.frames, "seed": recipe.seed,
         "size": [plan.shape[1], plan.shape[0]], "background_id": plan.ground.id, "background": plan.ground.name,
         "crop": plan.ground.crop, "scene": plan.ground.scene, "split": f"{SCHEME}/{plan.part}",
-        "exposure": _number(plan.exposure),
+        "exposure": _number(plan.exposure), **({} if plan.jpeg is None else {"jpeg": plan.jpeg}),
         "clouds": None if plan.veil is None else {
             "opacity": _number(plan.veil.opacity), "wind": [_number(v) for v in plan.veil.winds[0]],
         },

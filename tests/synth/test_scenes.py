@@ -11,7 +11,17 @@ from irstkit.synth import learn
 from irstkit.synth.preset import SCENES
 from irstkit.synth.procedural import SCENES as PROCEDURAL
 from irstkit.synth.procedural import procedural
-from irstkit.synth.regions import LAND, SEA, SKY, allowed, crop_outline, region_map, skyline, straight_edge
+from irstkit.synth.regions import (
+    LAND,
+    SEA,
+    SKY,
+    allowed,
+    crop_outline,
+    region_map,
+    sea_horizon,
+    skyline,
+    straight_edge,
+)
 
 
 def hill(shift=0.0, size=160, seed=0):
@@ -41,6 +51,19 @@ def test_even_noise_has_no_skyline_and_a_faint_straight_horizon_is_found():
     assert straight_edge(noise.clip(0, 255).astype(np.uint8)) is None
     noise[90:] -= 8
     assert straight_edge(noise.clip(0, 255).astype(np.uint8)) == pytest.approx(0.45, abs=0.02)
+
+
+@pytest.mark.parametrize("lean", [-5, 0, 6])
+def test_a_leaning_horizon_at_sea_is_found_along_its_whole_length(lean):
+    rng = np.random.default_rng(2)
+    rows, columns = np.mgrid[:128, :128]
+    line = 50 + lean * ((columns + 0.5) / 128 - 0.5)
+    image = 90 + rng.normal(0, 4, (128, 128)) - 12 * (rows >= line)
+    found = sea_horizon(image.clip(0, 255).astype(np.uint8))
+    assert found is not None
+    truth = (50 + lean * ((np.arange(64) + 0.5) / 64 - 0.5)) / 128
+    assert np.abs(np.asarray(found) - truth).max() < 0.02
+    assert sea_horizon(rng.normal(90, 4, (128, 128)).clip(0, 255).astype(np.uint8)) is None
 
 
 def test_outlines_follow_crops_and_mirrors():

@@ -65,11 +65,13 @@ def test_tracks_stay_inside_and_do_not_jump(seed, frames, speed):
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.integers(3, 200), st.floats(0.05, 20))
 def test_leaving_tracks_leave_and_entering_ones_enter(seed, frames, speed):
-    leaving = ways.leaving(np.random.default_rng(seed), frames, REGION, speed)
-    assert REGION.holds(leaving[:1]) and not REGION.holds(leaving[-1:])
+    inner = REGION.shrunk(9, 7)
+    leaving = ways.leaving(np.random.default_rng(seed), frames, inner, REGION, speed)
+    assert inner.holds(leaving[:1]) and not REGION.holds(leaving[-1:])
+    assert np.abs(np.diff(leaving, n=2, axis=0)).max() < 1e-8
     outside = [not REGION.holds(leaving[k : k + 1]) for k in range(frames)]
     assert outside == sorted(outside)  # once out, never back
-    entering = ways.entering(np.random.default_rng(seed), frames, REGION, speed)
+    entering = ways.entering(np.random.default_rng(seed), frames, inner, REGION, speed)
     assert np.array_equal(entering, leaving[::-1])
 
 

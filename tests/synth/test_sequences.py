@@ -218,6 +218,8 @@ def test_bad_lists_are_one_clear_error_and_leave_nothing(tmp_path, irstkit, text
         (["--set", "sequence.trajectories={spiral: 1}"], 1, "sequence.trajectories"),
         (["--set", "sequence.trajectories={hover: 0}"], 1, "not all 0"),
         (["--set", "sequence.exposure={value: 2}"], 1, "sequence.exposure"),
+        (["--set", "negatives.count={value: 2}"], 1, "are for single images"),
+        (["--set", "copies.count=2"], 1, "are for single images"),
         (["--size", "720"], 2, "expected WIDTHxHEIGHT"),
         (["--size", "20x480"], 2, "from 48 to 8192"),
         (["--frames", "0"], 2, "--frames"),
@@ -260,8 +262,12 @@ def test_an_edited_set_is_not_continued(tmp_path):
 
 
 def test_presets_for_images_serve_too_and_all_are_listed(tmp_path, irstkit):
-    totals = generate(tmp_path / "set", 1, 2, preset="nudt", size=(128, 128), workers=1)
-    assert totals["frames"] == 2
+    for name in ("nudt", "real"):  # real: lumpy spots, glow, edge enhancement, JPEG
+        totals = generate(
+            tmp_path / name, 1, 4, preset=name, size=(128, 128), workers=1,
+            overrides=["scenes.all.count={value: 2}"],
+        )  # fmt: skip
+        assert totals["frames"] == 4 and sum(totals["status"].values()) == totals["targets"] > 0
     listed = irstkit("synth", "presets").stdout
     assert all(f"{name} " in listed for name in ("daub", "irdst", "mirsdt", "nudt", "real"))
     shown = irstkit("synth", "presets", "mirsdt").stdout

@@ -121,6 +121,68 @@ def test_a_curriculum_changes_what_is_seen_first_and_is_recorded(irstkit, split_
     assert result.exit_code == 1 and "curriculum is 1.5, expected a share" in result.stderr
 
 
+def test_shards_train_as_the_folder_does(irstkit, split_pairs, tmp_path):
+    root = split_pairs(8, 2)
+    assert (
+        irstkit(
+            "data", "export", root, "--to", "webdataset", "--shard-size", 3, "--out", tmp_path / "s"
+        ).exit_code
+        == 0
+    )
+    for name, source in (("a", root), ("b", tmp_path / "s")):
+        result = irstkit(
+            "train", "fit", "sd2net", "--synthetic", source, "--steps", 6, "--out", tmp_path / name, *SMALL
+        )
+        assert result.exit_code == 0, result.output
+    assert hash_of(tmp_path / "a" / "best.pt") == hash_of(tmp_path / "b" / "best.pt")
+    run = json.loads((tmp_path / "b" / "run.json").read_text())
+    assert (
+        run["data"]["synthetic"]["layout"] == "webdataset"
+        and run["data"]["synthetic"]["split"] == "own/train"
+    )
+
+
+def test_a_stream_of_shards_resumes_to_the_bit(irstkit, split_pairs, tmp_path):
+    root, real = split_pairs(10, 2), split_pairs(8, 2, folder="real", seed=4)
+    irstkit("data", "export", root, "--to", "webdataset", "--shard-size", 3, "--out", tmp_path / "s")
+    arguments = ("--synthetic", tmp_path / "s", "--stream", "--steps", 12, *SMALL)
+    for name, more in (("alone", ()), ("mixed", ("--real", real, "--real-fraction", 0.25))):
+        whole, parts = tmp_path / f"{name}-whole", tmp_path / f"{name}-parts"
+        result = irstkit("train", "fit", "sd2net", "--out", whole, *arguments, *more)
+        assert result.exit_code == 0, result.output
+        assert (
+            irstkit("train", "fit", "sd2net", "--out", parts, "--max-steps", 7, *arguments, *more).exit_code
+            == 0
+        )
+        result = irstkit("train", "fit", "sd2net", "--resume", "--out", parts, "--threads", 1)
+        assert result.exit_code == 0, result.output
+        assert hash_of(parts / "last.pt") == hash_of(whole / "last.pt")
+        run = json.loads((parts / "run.json").read_text())
+        assert run["data"]["stream"] and run["data"]["synthetic"]["used"] == 10
+    assert run["data"]["validation"]["of"] == "real" and run["data"]["real"]["used"] == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--synthetic", "{root}", "--stream"), "is no folder with an index.json"),
+        (("--real", "{root}", "--stream"), "is no folder with an index.json"),
+        (("--synthetic", "{s}", "--stream", "--total", 4), "a stream has no total"),
+        (("--synthetic", "{s}", "--stream", "--real", "{root}"), "go together"),
+        (("--synthetic", "{s}", "--stream", "--real-fraction", 0.5), "go together"),
+        (("--synthetic", "{s}", "--stream", "--synthetic-split", "own/val"), "no split 'own/val' here"),
+        (("--synthetic", "{s}", "--stream", "--synthetic-split", "own/test"), "never trained on"),
+        (("--synthetic", "{s}", "--stream", "--curriculum", 0.5), "needs the whole set"),
+    ],
+)
+def test_streams_that_cannot_be(irstkit, split_pairs, tmp_path, arguments, told):
+    root = split_pairs(6, 2)
+    irstkit("data", "export", root, "--to", "webdataset", "--out", tmp_path / "s")
+    filled = [a.format(root=root, s=tmp_path / "s") if isinstance(a, str) else a for a in arguments]
+    result = irstkit("train", "fit", "sd2net", "--steps", 2, "--out", tmp_path / "run", *SMALL, *filled)
+    assert result.exit_code == 1 and told in result.stderr, result.output
+
+
 def start(root, out, steps, *more):
     command = [sys.executable, "-m", "irstkit", "train", "fit", "sd2net", "--real", root, "--out", out]
     command += ["--steps", steps, *SMALL, *more]

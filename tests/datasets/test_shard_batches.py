@@ -1,0 +1,112 @@
+"""The stream of shards: every sample once a pass, a function of the batch's number, few shards in memory."""
+
+import numpy as np
+import pytest
+import torch
+
+from irstkit.annotate.errors import IrstkitError
+from irstkit.datasets import shard_batches as module
+from irstkit.datasets.batches import Batches
+from irstkit.datasets.readers import open_dataset
+from irstkit.datasets.shard_batches import ShardBatches, Shards
+from irstkit.datasets.shards import export_shards, read_index
+
+
+@pytest.fixture
+def stored(make_pairs, tmp_path):
+    data = open_dataset(make_pairs(count=11))
+    export_shards(data, tmp_path / "s", size=3)
+    return data, Shards(tmp_path / "s", read_index(tmp_path / "s")["shards"])
+
+
+def test_every_sample_once_a_pass_in_windows(stored):
+    _, shards = stored
+    batches = ShardBatches(shards, 4, 32, 5, window=2)
+    seen = [batches.locate(p) for p in range(3 * 11)]
+    assert [s[0] for s in seen] == [0] * 11 + [1] * 11 + [2] * 11
+    for number in range(3):
+        windows, ends = batches._pass(number)
+        assert sorted(k for w in windows for k in w) == [0, 1, 2, 3] and ends[-1] == 11
+        here = [s[1:] for s in seen if s[0] == number]
+        assert [at for at, _ in here] == sorted(at for at, _ in here)  # a window after another
+        assert len(set(here)) == 11
+    assert len({tuple(map(tuple, batches._pass(k)[0])) for k in range(6)}) > 1
+
+
+def test_a_batch_is_a_function_of_its_number(stored):
+    _, shards = stored
+    first = ShardBatches(shards, 4, 32, 5, window=1)
+    wanted = [first.batch(k) for k in range(9)]
+    again = ShardBatches(shards, 4, 32, 5, window=1)
+    for k in (8, 2, 5, 2, 0):  # whatever the order
+        for a, b in zip(again.batch(k), wanted[k], strict=True):
+            assert torch.equal(a, b)
+    other = ShardBatches(shards, 4, 32, 6, window=1)
+    assert not torch.equal(other.batch(0)[0], wanted[0][0])
+    assert wanted[0][0].shape == (4, 1, 32, 32) and wanted[0][1].unique().tolist() in ([0.0, 1.0], [0.0])
+
+
+def test_two_windows_are_held_at_most_and_samples_are_those_of_batches(stored, monkeypatch):
+    data, shards = stored
+    held, loaded = [], []
+    honest = module.Pixels
+
+    class Counted(honest):
+        def __init__(self, records):
+            super().__init__(records)
+            loaded.append(len(records))
+
+    monkeypatch.setattr(module, "Pixels", Counted)
+    batches = ShardBatches(shards, 2, (48, 64), 5, augment=False, window=1)
+    whole = Batches(list(data), 1, (48, 64), 5, augment=False)
+    truth = {r.id: whole._cut([k], [whole._place(k, 0)]) for k, r in enumerate(data)}
+    seen = []
+    for step in range(6):
+        images, masks = batches.batch(step)
+        held.append(len(batches._open))
+        for j in range(2):
+            number, at, k = batches.locate(2 * step + j)
+            id = shards.records(batches._pass(number)[0][at])[k].id
+            seen.append(id)
+            assert torch.equal(images[j], truth[id][0][0]) and torch.equal(masks[j], truth[id][1][0])
+    assert max(held) == 2 and set(loaded) <= {2, 3}
+    assert len(set(seen[:11])) == 11
+    assert len(loaded) == 5  # four shards, and the first of the next pass
+
+
+def test_a_share_of_real_images_is_spread_evenly(stored, make_pairs):
+    _, shards = stored
+    real = list(open_dataset(make_pairs(count=5, folder="real", seed=9)))
+    batches = ShardBatches(shards, 4, 32, 5, real=real, real_share=0.25, augment=False)
+    known = batches._real
+    for step in range(10):
+        images, _ = batches.batch(step)
+        flat = [known.one(k, 0)[0][0] for k in range(5)]
+        matches = [any(torch.equal(image, f) for f in flat) for image in images]
+        assert matches == [False, False, False, True]
+    assert len(batches) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"window": 0}, "at least 1 shard"),
+        ({"real_share": 0.5}, "goes with 0 real images"),
+        ({"real_share": 1.0}, "real share"),
+    ],
+)
+def test_bad_options(stored, options, told):
+    with pytest.raises(IrstkitError, match=told):
+        ShardBatches(stored[1], 4, 32, **options)
+
+
+def test_a_long_stream_has_short_epochs(tmp_path):
+    rows = [
+        {"name": f"train-{k:06d}.tar", "part": "train", "samples": 1000, "bytes": 1} for k in range(10_000)
+    ]
+    batches = ShardBatches(Shards(tmp_path, rows), 8, 32)
+    assert len(batches) == 2500 and len(batches.shards) == 10_000_000
+    places = [batches.locate(p) for p in range(0, 30_000_000, 999_983)]
+    assert {n for n, _, _ in places} == {0, 1, 2}
+    assert all(0 <= at < 5000 and 0 <= k < 2000 for _, at, k in places)
+    assert np.unique([batches.locate(p)[1] for p in range(2000)]).tolist() == [0]
