@@ -27,6 +27,7 @@ from .tars import read_member
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "Below",
     "Decoded",
     "GrayImage",
     "Header",
@@ -302,9 +303,35 @@ def inside(root: str | Path, relative: str) -> Path:
         path = root / relative
         if not Path(relative).is_absolute() and path.resolve().is_relative_to(root.resolve()):
             return path
-    except (OSError, ValueError) as error:  # a loop of links, a name too long, a null character
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, a null character, a loop of links
         raise IrstkitError(f"the path {relative!r} cannot be followed", path=root) from error
     raise IrstkitError(f"the path {relative!r} leaves the data set's folder", path=root)
+
+
+class Below:
+    """Many paths below one root, each as :func:`inside` gives it; folders are followed once, not once a file.
+
+    What is remembered of folders is for one reading of a data set, not for a process.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self._folders: dict[str, Path] = {}
+
+    def __call__(self, relative: str) -> Path:
+        """``root / relative``; the same refusals as :func:`inside`."""
+        folder, slash, name = relative.rpartition("/")
+        if (slash and not folder) or name in ("", ".") or ".." in relative or "\0" in name:
+            return inside(self.root, relative)
+        known = self._folders.get(folder)
+        if known is None:
+            try:
+                known = self._folders[folder] = inside(self.root, folder or ".")
+            except IrstkitError:
+                return inside(self.root, relative)  # which names the whole path
+        path = known / name
+        # in a folder inside the root only a link can lead out of it
+        return inside(self.root, relative) if os.path.islink(path) else path  # noqa: PTH114
 
 
 def pixel_hash(image: NDArray) -> str:

@@ -99,8 +99,10 @@ def run(*args: str) -> None:
     done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
     cpu = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    load = "load averages " + " ".join(f"{v:.1f}" for v in os.getloadavg())
     print(
-        f"$ irstkit {' '.join(args)}\n{done.stdout}{done.stderr[-800:]}{seconds:.1f} s, {cpu:.1f} s of CPU\n",
+        f"$ irstkit {' '.join(args)}\n{done.stdout}{done.stderr[-800:]}"
+        f"{seconds:.1f} s, {cpu:.1f} s of CPU, {load}\n",
         flush=True,
     )
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -63,9 +64,6 @@ def main() -> None:
     subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:]], check=True)
     predictions(root, work / "predictions.json")
     service.isolate(work / "fiftyone")
-    from playwright.sync_api import sync_playwright
-
-    from irstkit.datasets.curation import app
     from irstkit.datasets.curation.predictions import PredictionFile, push_predictions
     from irstkit.datasets.curation.push import finish, push
     from irstkit.datasets.curation.sources import open_sources
@@ -76,27 +74,38 @@ def main() -> None:
     configure(dataset, [])
     saved_views(dataset)
     finish(dataset)
+    views = {"curate-worst": "worst-labels-first", "curate-faintest": "lowest-scr"}
+    shoot(dataset, out, views, fix="curate-fix")
+
+
+def shoot(dataset: Any, out: Path, views: dict[str, str], *, fix: str | None = None) -> None:
+    """Pictures of saved views: ``{name of the picture: the view's}``; ``fix``: of the last one's first image, opened."""
+    from playwright.sync_api import sync_playwright
+
+    from irstkit.datasets.curation import app
+
     session = app.launch(dataset, wait=False)
-    address = f"http://127.0.0.1:{session.server_port}/datasets/synthetic"
+    address = f"http://127.0.0.1:{session.server_port}/datasets/{dataset.name}"
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(90_000)
+        page.set_default_timeout(180_000)
         page.goto(address)
         page.wait_for_selector("[data-cy=looker] canvas")
         page.get_by_text("Dismiss").click()
-        for name, view in (("curate-worst", "worst-labels-first"), ("curate-faintest", "lowest-scr")):
+        for name, view in views.items():
             page.goto(f"{address}?view={view}")
             page.wait_for_selector("[data-cy=looker] canvas")
-            page.wait_for_timeout(4000)
+            page.wait_for_timeout(10_000)
             page.screenshot(path=str(out / f"{name}.png"))
-        page.locator("[data-cy=looker]").first.click()
-        page.wait_for_selector("[data-cy=modal]")
-        page.locator("[data-cy=annotate]").click()
-        page.wait_for_selector("[data-cy=lighter-sample-renderer-canvas]")
-        page.wait_for_timeout(4000)
-        page.screenshot(path=str(out / "curate-fix.png"))
+        if fix is not None:
+            page.locator("[data-cy=looker]").first.click()
+            page.wait_for_selector("[data-cy=modal]")
+            page.locator("[data-cy=annotate]").click()
+            page.wait_for_selector("[data-cy=lighter-sample-renderer-canvas]")
+            page.wait_for_timeout(10_000)
+            page.screenshot(path=str(out / f"{fix}.png"))
         browser.close()
     session.close()
 

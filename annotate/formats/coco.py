@@ -10,7 +10,7 @@ from typing import Any
 from ..coco import CATEGORY
 from ..console import track
 from ..errors import IrstkitError
-from ..files import atomic_path, inside, refuse_existing
+from ..files import Below, atomic_path, refuse_existing
 from ..findings import Findings
 from ..labels import Format, Label, LabelledImage, LabelSet, ReadOptions, WriteOptions
 from ..polygons import instance_polygons
@@ -155,11 +155,12 @@ def check_image_files(
 ) -> None:
     """Missing, damaged and wrongly sized image files; nothing when no image is at hand and none was asked for."""
     roots = [options.images] if options.images is not None else [folder, folder / "images"]
+    places = [Below(root) for root in roots]
 
     def locate(name: str) -> Path | None:
-        for root in roots:
+        for below in places:
             try:
-                path = inside(root, name)
+                path = below(name)
             except IrstkitError:
                 return None
             if path.is_file():

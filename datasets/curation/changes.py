@@ -110,6 +110,16 @@ def restore(
     return {**stored, "bounding_box": box, "mask": kept["mask"]}, False
 
 
+def stretched(stored: dict[str, Any], base: dict[str, Any] | None, size: tuple[int, int]) -> bool:
+    """Whether a label has its mask as pushed in a box of another size: resized where the mask was out of sight."""
+    if base is None or stored.get("mask") is None or store.hash_bytes(stored["mask"]) != base["bytes"]:
+        return False
+    now, then = pixel_box(stored["bounding_box"], size), pixel_box(base["box"], size)
+    wider = (now[2] - now[0]) - (then[2] - then[0])
+    higher = (now[3] - now[1]) - (then[3] - then[1])
+    return max(abs(wider), abs(higher)) >= 0.5
+
+
 def edited(
     base: dict[str, Any], sample: dict[str, Any], aside: Mapping[Any, dict[str, Any]] = NONE_ASIDE
 ) -> bool:

@@ -58,29 +58,19 @@ def curate(paths, name, predictions, embeddings, port, no_app, replace, workers,
       irstkit data pull NUDT-SIRST --out fixed.json
     """  # fmt: skip
     from .app import launch
-    from .embeddings import push_embeddings
-    from .predictions import again, parse_options, push_predictions
-    from .push import finish, push
+    from .predictions import parse_options
     from .sources import open_sources
-    from .views import configure, saved_views
 
     given = parse_options(predictions)
     sources = open_sources(list(paths))
-    dataset, result, touched = push(
-        sources, name or "+".join(s.name for s in sources), replace=replace, workers=workers
+    dataset, result = _curate(
+        sources,
+        name or "+".join(s.name for s in sources),
+        given,
+        embeddings,
+        replace=replace,
+        workers=workers,
     )
-    before = set(dataset.info["irstkit"].get("predictions", {}))
-    files = given + again(dataset, given) if touched else given
-    result.predictions = push_predictions(dataset, files, touched=touched)
-    if set(result.predictions) - before:
-        configure(dataset, [])
-    if embeddings is not None:
-        push_embeddings(dataset, embeddings, touched=touched)
-    if touched or files or not dataset.info["irstkit"].get("views"):
-        result.views = saved_views(dataset)
-    else:
-        result.views = dataset.info["irstkit"]["views"]
-    finish(dataset)
     if as_json:
         click.echo(json.dumps(vars(result), indent=1))
     else:
@@ -89,6 +79,33 @@ def curate(paths, name, predictions, embeddings, port, no_app, replace, workers,
         click.echo("views: " + ", ".join(result.views))
     if not no_app:
         launch(dataset, port)
+
+
+def _curate(  # type: ignore[no-untyped-def]
+    sources, name: str, given, embeddings: Path | None, *, replace: bool, workers: int
+):
+    """(data set, what was pushed) of the whole of it: images, predictions, embeddings, views."""
+    from .embeddings import push_embeddings
+    from .predictions import again, push_predictions
+    from .push import finish, push
+    from .store import database_errors
+    from .views import configure, saved_views
+
+    with database_errors("pushing"):
+        dataset, result, touched = push(sources, name, replace=replace, workers=workers)
+        before = set(dataset.info["irstkit"].get("predictions", {}))
+        files = given + again(dataset, given) if touched else given
+        result.predictions = push_predictions(dataset, files, touched=touched)
+        if set(result.predictions) - before:
+            configure(dataset, [])
+        if embeddings is not None:
+            push_embeddings(dataset, embeddings, touched=touched)
+        if touched or files or not dataset.info["irstkit"].get("views"):
+            result.views = saved_views(dataset)
+        else:
+            result.views = dataset.info["irstkit"]["views"]
+        finish(dataset)
+    return dataset, result
 
 
 @click.command()
@@ -122,6 +139,7 @@ def pull(name: str, out: Path, into: bool, source: str | None, overwrite: bool, 
     from .apply import KEPT, apply, check
     from .pull import out_files
     from .pull import pull as run
+    from .store import database_errors
 
     dataset, pulled = run(name, only=source)
     targets = list(out_files(out, pulled))
@@ -134,7 +152,8 @@ def pull(name: str, out: Path, into: bool, source: str | None, overwrite: bool, 
         if not as_json:
             click.echo("\n".join([*one.lines(), f"  COCO: {path}"]))
         if into:
-            done = apply(dataset, one)
+            with database_errors("applying the labels"):
+                done = apply(dataset, one)
             if not as_json and one.touched:
                 told = f"{done.masks} masks" + (f" and {done.document.name}" if done.document else "")
                 click.echo(

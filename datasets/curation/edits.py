@@ -1,241 +1,16 @@
-"""What our operators do to labels in FiftyOne, each with its inverse in a log, so that it can be taken back.
-
-An edit is a list of changes, one a label: as stored before and after. It is written to the log first and applied
-label by label; taking it back puts the former labels where they were, unless somebody changed them since.
-"""
+"""What our operators do to labels in FiftyOne; each edit goes through the log and can be taken back (``log.undo``)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ...annotate.errors import IrstkitError
-from ...annotate.files import GrayImage, read_image
-from ...annotate.masks import Instance
-from ...annotate.scr import measure_contrast
 from . import changes, pixels, store
+from .frames import Frame, find_samples, rectangle
+from .log import Edit, commit
 from .matching import DISTANCE, match_shapes
 from .predictions import label_shape
-
-LOGGED = 200
-"""Edits that are remembered a data set; older ones cannot be taken back any more."""
-
-
-@dataclass
-class Edit:
-    """Changes that belong together. ``done`` counts labels (or images), ``skipped`` those that could not be."""
-
-    name: str
-    changes: list[dict[str, Any]] = field(default_factory=list)
-    values: list[dict[str, Any]] = field(default_factory=list)
-    done: int = 0
-    skipped: int = 0
-
-    def replace(self, sample: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> None:
-        """A label in the place of another."""
-        self._add(sample, old["_id"], old, new)
-
-    def delete(self, sample: dict[str, Any], old: dict[str, Any]) -> None:
-        """Remove a label."""
-        self._add(sample, old["_id"], old, None)
-
-    def insert(self, sample: dict[str, Any], new: dict[str, Any]) -> None:
-        """A new label behind the others."""
-        self._add(sample, new["_id"], None, new)
-
-    def _add(self, sample: dict[str, Any], label: Any, before: Any, after: Any) -> None:
-        place = [d["_id"] for d in changes.detections(sample)].index(label) if before else None
-        self.changes.append(
-            {"sample": sample["_id"], "label": label, "place": place, "before": before, "after": after}
-        )
-
-
-def commit(dataset: Any, edit: Edit) -> Edit:
-    """Write the edit to the log and apply it."""
-    if not edit.changes and not edit.values:
-        return edit
-    with store.database_errors(edit.name):
-        log = store.edit_log(dataset)
-        log.insert_one(
-            {
-                "name": edit.name,
-                "time": datetime.now(UTC),
-                "changes": edit.changes,
-                "values": edit.values,
-                "undone": False,
-            }
-        )
-        old = [row["_id"] for row in log.find({}, {"_id": 1}).sort("_id", -1).skip(LOGGED)]
-        if old:
-            log.delete_many({"_id": {"$in": old}})
-        for change in edit.changes:
-            _put(dataset, change["sample"], change["label"], change["before"], change["after"], None)
-        for value in edit.values:
-            _set(dataset, value["sample"], {value["name"]: value["after"]})
-        _count(dataset, {c["sample"] for c in edit.changes})
-    return edit
-
-
-def undo(dataset: Any) -> str:
-    """Take back the last edit that was not taken back yet; its name.
-
-    Raises
-    ------
-    IrstkitError
-        When there is none, or one of its labels was changed since (nothing is done then).
-    """
-    with store.database_errors("taking an edit back"):
-        log = store.edit_log(dataset)
-        entry = log.find_one({"undone": False}, sort=[("_id", -1)])
-        if entry is None:
-            raise IrstkitError("there is no edit to take back")
-        ids = {c["sample"] for c in entry["changes"]}
-        rows = {
-            row["_id"]: row
-            for row in store.samples(dataset).find({"_id": {"$in": list(ids)}}, {store.FIELD: 1})
-        }
-        todo = []
-        for change in entry["changes"]:
-            now = next(
-                (
-                    d
-                    for d in changes.detections(rows.get(change["sample"], {}))
-                    if d["_id"] == change["label"]
-                ),
-                None,
-            )
-            if _equal(now, change["before"]):
-                continue  # the edit was cut off before it came to this one
-            if not _equal(now, change["after"]):
-                raise IrstkitError(
-                    f"a label of the last edit ({entry['name']}) was changed since",
-                    hint="undo that change first",
-                )
-            todo.append(change)
-        for change in reversed(todo):
-            _put(
-                dataset, change["sample"], change["label"], change["after"], change["before"], change["place"]
-            )
-        for value in entry["values"]:
-            _set(dataset, value["sample"], {value["name"]: value["before"]})
-        _count(dataset, ids)
-        log.update_one({"_id": entry["_id"]}, {"$set": {"undone": True}})
-    return str(entry["name"])
-
-
-def _equal(a: dict[str, Any] | None, b: dict[str, Any] | None) -> bool:
-    """Whether two stored labels are the same; None and missing are one, and so is what follows from others."""
-    if a is None or b is None:
-        return a is b
-
-    def known(label: dict[str, Any]) -> dict[str, Any]:
-        skipped = ("scr", "suspicion", "area", "side", "at_border")
-        return {
-            k: v for k, v in label.items() if v is not None and k not in skipped and not k.startswith("match")
-        }
-
-    return known(a) == known(b)
-
-
-def _put(dataset: Any, sample: Any, label: Any, old: Any, new: Any, place: int | None) -> None:
-    path = f"{store.FIELD}.detections"
-    now = {"$currentDate": {"last_modified_at": True}}
-    if old is not None and new is not None:
-        store.samples(dataset).update_one(
-            {"_id": sample, f"{path}._id": label}, {"$set": {f"{path}.$": new}, **now}
-        )
-    elif new is None:
-        store.samples(dataset).update_one({"_id": sample}, {"$pull": {path: {"_id": label}}, **now})
-    else:
-        item: dict[str, Any] = {"$each": [new]}
-        if place is not None:
-            item["$position"] = place
-        store.samples(dataset).update_one({"_id": sample}, {"$push": {path: item}, **now})
-
-
-def _set(dataset: Any, sample: Any, values: dict[str, Any]) -> None:
-    update = {"$set": values, "$currentDate": {"last_modified_at": True}}
-    store.samples(dataset).update_one({"_id": sample}, update)
-
-
-def _count(dataset: Any, ids: Iterable[Any]) -> None:
-    rows = store.samples(dataset).find({"_id": {"$in": list(ids)}}, {f"{store.FIELD}.detections._id": 1})
-    for row in rows:
-        store.samples(dataset).update_one(
-            {"_id": row["_id"]}, {"$set": {"targets": len(changes.detections(row))}}
-        )
-
-
-# ------------------------------------------------------------------------------------- finding labels
-
-
-def find_samples(
-    dataset: Any, labels: Iterable[str], name: str = store.FIELD
-) -> list[tuple[dict, list[dict]]]:
-    """``(sample, its labels among these ids)``, as stored, in the data set's order."""
-    from bson import ObjectId
-
-    wanted = {ObjectId(i) for i in labels}
-    rows = store.samples(dataset).find({f"{name}.detections._id": {"$in": list(wanted)}}).sort("_id", 1)
-    return [(row, [d for d in row[name]["detections"] if d["_id"] in wanted]) for row in rows]
-
-
-class Frame:
-    """The image of a sample and the pixels of its labels."""
-
-    def __init__(self, sample: dict[str, Any]) -> None:
-        self.sample, self.size = sample, changes.size_of(sample)
-        self._image: GrayImage | None = None
-
-    @property
-    def image(self) -> GrayImage:
-        """Read when it is asked for."""
-        if self._image is None:
-            self._image = read_image(Path(self.sample["filepath"]))
-        return self._image
-
-    def instance(self, label: dict[str, Any]) -> Instance | None:
-        """A label's mask on whole pixels."""
-        mask = store.unpack(label.get("mask"))
-        box = changes.pixel_box(label["bounding_box"], self.size)
-        return None if mask is None else pixels.snap_mask(mask, box, self.size)
-
-    def others(self, *labels: dict[str, Any]) -> list[Instance]:
-        """The pixels of the sample's other labels."""
-        ids = {label["_id"] for label in labels}
-        found = (self.instance(d) for d in changes.detections(self.sample) if d["_id"] not in ids)
-        return [instance for instance in found if instance is not None]
-
-    def with_mask(
-        self, label: dict[str, Any], instance: Instance, *, keep_mask: bool = True
-    ) -> dict[str, Any]:
-        """A label with these pixels, and what follows from them."""
-        x1, y1, x2, y2 = instance.box
-        height, width = self.size
-        contrast = measure_contrast(self.image, [instance, *self.others(label)])[0].scr
-        new = {
-            **label,
-            "bounding_box": [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height],
-            "area": float(instance.area), "side": float(min(x2 - x1, y2 - y1)),
-            "scr": None if contrast is None else abs(contrast),
-            "at_border": x1 <= 0 or y1 <= 0 or x2 >= width or y2 >= height,
-        }  # fmt: skip
-        if keep_mask:
-            new["mask"] = store.pack(instance.mask)
-        return new
-
-
-def rectangle(box: tuple[int, int, int, int]) -> Instance:
-    """All pixels of a box."""
-    return Instance(box, np.ones((box[3] - box[1], box[2] - box[0]), dtype=bool))
-
-
-# ------------------------------------------------------------------------------------------- operators
 
 
 def snap(dataset: Any, labels: Sequence[str]) -> Edit:
@@ -253,6 +28,7 @@ def snap(dataset: Any, labels: Sequence[str]) -> Edit:
             whole, regrow = changes.restore(
                 label, pushed.get(str(label["_id"])), aside.get(label["_id"]), frame.size
             )
+            regrow = regrow or changes.stretched(label, pushed.get(str(label["_id"])), frame.size)
             box = changes.pixel_box(whole["bounding_box"], frame.size)
             instance = (
                 pixels.grow(frame.image, box, others=frame.others(label)) if regrow else frame.instance(whole)
@@ -458,6 +234,6 @@ def _copy(label: dict[str, Any]) -> dict[str, Any]:
     kept = {
         k: v
         for k, v in label.items()
-        if k not in ("mask", "ann_id", "suspicion") and not k.startswith("match")
+        if k not in ("mask", "ann_id", "suspicion", "doubt") and not k.startswith("match")
     }
     return {**kept, "_id": ObjectId(), "tags": []}

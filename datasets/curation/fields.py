@@ -12,11 +12,11 @@ SAMPLE_FIELDS = {
     "record_id": "str", "set_name": "str", "source": "str", "scene": "str", "sequence_id": "str",
     "frame_number": "int", "split": "str", "preview": "str", "targets": "int", "scr_min": "float",
     "side_min": "float", "at_border": "bool", "twin_group": "int", "twins_across_splits": "bool",
-    "suspicion": "float", "reviewed": "bool",
+    "suspicion": "float", "doubt": "str", "reviewed": "bool",
 }  # fmt: skip
 DERIVED = {
     "area": "float", "side": "float", "scr": "float", "at_border": "bool", "match": "str", "ann_id": "int",
-    "suspicion": "float",
+    "suspicion": "float", "doubt": "str",
 }  # fmt: skip
 """Attributes of a label that follow from others: shown, read-only, never written back."""
 RESERVED = {

@@ -28,11 +28,12 @@ Window = tuple[float, float]
 
 @dataclass(eq=False)
 class Loaded:
-    """An entry with everything that takes reading its files."""
+    """An entry with everything that takes reading its files. ``file``: the image, of a video's frame a PNG of it."""
 
     entry: Entry
     labels: list[Label]
     scr: list[float | None]
+    file: Path
     preview: Path
     thumb: bytes | None = None
 
@@ -78,7 +79,11 @@ class Loader:
         instances = [label.instance or rectangle(label, record.size) for label in labels]
         scr = [None if c.scr is None else abs(c.scr) for c in measure_contrast(image, instances)]
         window = self.windows[record.sequence] if record.sequence in self.windows else stretch_of([image])
-        preview = record.image.absolute()
+        file = record.image.absolute()
+        if record.video_frame is not None:
+            file = self.previews / "frames" / f"{record.id}.png"
+            write_png(file, image, compression=1)
+        preview = file
         if window is not None:
             preview = self.previews / f"{record.id}.png"
             write_png(preview, stretch(image, window), compression=1)
@@ -88,7 +93,7 @@ class Loader:
         thumb = None
         if self.twins and record.splits and record.sequence is None:
             thumb = thumbnail(image).astype(np.float32).tobytes()
-        return Loaded(entry, labels, scr, preview, thumb)
+        return Loaded(entry, labels, scr, file, preview, thumb)
 
     def load_all(self, entries: list[Entry], *, workers: int = 2) -> Iterator[Loaded]:
         """Read entries on threads, in order."""

@@ -1,4 +1,4 @@
-"""One-to-one matching of labels and predictions by the distance of their centroids; how suspicious each pair is."""
+"""One-to-one matching of labels and predictions by the distance of their centroids; how far two shapes overlap."""
 
 from __future__ import annotations
 
@@ -61,24 +61,3 @@ def shape_iou(a: Shape, b: Shape) -> float:
         ]
         common = int(np.count_nonzero(parts[0] & parts[1]))
     return common / (a.instance.area + b.instance.area - common)
-
-
-def suspicions(
-    labels: Sequence[Shape],
-    scr: Sequence[float | None],
-    predictions: Sequence[Shape],
-    pairs: list[tuple[int, int]],
-) -> tuple[list[float], list[float]]:
-    """How likely each label and each prediction points at a labelling error, 0 to 1.
-
-    A label that the network missed: 0.6, and up to 1 the less it stands out of its ring (a label of nothing). A
-    label that was found: 1 - IoU with what was found there. A prediction without label: its score (a label that
-    is missing).
-    """
-    of_labels = [0.6 + 0.4 * float(np.exp(-(s or 0.0) / 2)) for s in scr]
-    of_predictions = [min(max(p.score, 0.0), 1.0) for p in predictions]
-    for label, prediction in pairs:
-        doubt = 1 - shape_iou(labels[label], predictions[prediction])
-        of_labels[label] = doubt
-        of_predictions[prediction] = 0.0
-    return of_labels, of_predictions

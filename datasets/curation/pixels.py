@@ -94,6 +94,30 @@ def move(instance: Instance, dx: int, dy: int, size: tuple[int, int]) -> Instanc
     return whole_instance(instances_to_mask([moved], size))
 
 
+def drawn_larger(instance: Instance, by: int, size: tuple[int, int]) -> Instance:
+    """The instance and every pixel at most ``by`` (Euclidean) away from it, in the (height, width) image."""
+    whole = np.pad(instance.mask, by).astype(np.uint8)
+    y, x = np.mgrid[-by : by + 1, -by : by + 1]
+    disc = (np.hypot(x, y) <= by + 1e-6).astype(np.uint8)
+    x1, y1, x2, y2 = instance.box
+    larger = Instance((x1 - by, y1 - by, x2 + by, y2 + by), cv2.dilate(whole, disc) > 0)
+    found = move(larger, 0, 0, size)
+    assert found is not None
+    return found
+
+
+def drawn_smaller(instance: Instance) -> Instance | None:
+    """The instance without the pixels at its edge (4-neighbours); None when nothing is left."""
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    padded = np.pad(instance.mask, 1).astype(np.uint8)
+    found = whole_instance(cv2.erode(padded, cross) > 0)
+    if found is None:
+        return None
+    x, y = instance.box[0] - 1, instance.box[1] - 1
+    a, b, c, d = found.box
+    return Instance((a + x, b + y, c + x, d + y), found.mask)
+
+
 def grow(
     image: GrayImage, box: Box, *, others: Sequence[Instance] = (), fraction: float = FRACTION
 ) -> Instance | None:

@@ -9,17 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...annotate.coco import read_coco
 from ...annotate.console import note, track
 from ...annotate.errors import IrstkitError
-from ...annotate.files import read_bytes, read_json
+from ...annotate.files import inside, read_bytes, read_image, read_json
 from ...annotate.masks import Instance
 from ..service import load
 from . import changes, store
 from .fields import RESERVED, SAMPLE_FIELDS, field_name
-from .matching import DISTANCE, Shape, match_shapes, suspicions
+from .matching import DISTANCE, Shape, match_shapes
 from .pixels import snap_mask
 from .sources import has_mask, to_instance
+from .suspicion import DAMAGED, Judged, collect, judge
+
+MAPS = "probabilities"
+"""The folder beside a prediction file with the maps that ``train predict --probabilities`` writes."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,16 @@ def match_attribute(name: str) -> str:
     return "match" if name == "predictions" else f"match_{name}"
 
 
-def read_predictions(path: Path, sizes: dict[str, tuple[str, tuple[int, int]]]) -> dict[str, list[Shape]]:
-    """``{sample id: predictions}`` of every image in the file that is in the data set.
+@dataclass
+class Predicted:
+    """What a file says of one image: its predictions, and where its probability map lies if there is one."""
+
+    shapes: list[Shape]
+    map: Path | None = None
+
+
+def read_predictions(path: Path, sizes: dict[str, tuple[str, tuple[int, int]]]) -> dict[str, Predicted]:
+    """``{sample id: what is predicted}`` of every image in the file that is in the data set.
 
     Parameters
     ----------
@@ -87,7 +102,8 @@ def read_predictions(path: Path, sizes: dict[str, tuple[str, tuple[int, int]]]) 
         )
     coco = read_coco(path)
     found: dict[Any, tuple[str, tuple[int, int]]] = {}
-    out: dict[str, list[Shape]] = {}
+    out: dict[str, Predicted] = {}
+    maps = path.parent / MAPS
     for k, image in enumerate(coco["images"]):
         name = image.get("file_name") if isinstance(image, dict) else None
         if not isinstance(name, str):
@@ -101,7 +117,7 @@ def read_predictions(path: Path, sizes: dict[str, tuple[str, tuple[int, int]]]) 
                     where=f"$.images[{k}]",
                 )
             found[image.get("id")] = known
-            out[known[0]] = []
+            out[known[0]] = Predicted([], _map_of(name, maps) if maps.is_dir() else None)
     if not found:
         raise IrstkitError(
             "none of its images is in the data set",
@@ -124,10 +140,39 @@ def read_predictions(path: Path, sizes: dict[str, tuple[str, tuple[int, int]]]) 
             instance = to_instance(annotation["segmentation"], size) if has_mask(annotation) else None
         except (ValueError, TypeError, KeyError) as error:
             raise IrstkitError(f"not a prediction: {error}", path=path, where=where) from error
-        out[sample].append(Shape((x, y, x + w, y + h), instance, score))
+        out[sample].shapes.append(Shape((x, y, x + w, y + h), instance, score))
     if len(found) < len(coco["images"]):
         note(f"{path}: {len(coco['images']) - len(found)} of its images are not in the data set")
     return out
+
+
+def _map_of(name: str, folder: Path) -> Path | None:
+    """The probability map of the image ``name``, as ``train predict`` names it."""
+    file = inside(folder, f"{name.rpartition('.')[0].removeprefix('images/')}.png")
+    return file if file.is_file() else None
+
+
+def read_map(path: Path, size: tuple[int, int]) -> NDArray[np.float32]:
+    """A (H, W) map of probabilities from a 16-bit image, 65535 for 1."""
+    values = read_image(path)
+    if values.dtype != np.uint16 or values.shape != size:
+        raise IrstkitError(
+            f"a probability map of 16 bits and {size[1]}x{size[0]} was expected, "
+            f"this has {8 * values.dtype.itemsize} and {values.shape[1]}x{values.shape[0]}",
+            path=path,
+        )
+    return values.astype(np.float32) / np.float32(65535)
+
+
+def _digest(path: Path) -> str:
+    """Of the file, and of the names, sizes and times of the maps beside it."""
+    digest = hashlib.sha256(read_bytes(path))
+    maps = path.parent / MAPS
+    if maps.is_dir():
+        for file in sorted(maps.rglob("*.png")):
+            stat = file.stat()
+            digest.update(f"{file.relative_to(maps)}|{stat.st_size}|{stat.st_mtime_ns}".encode())
+    return digest.hexdigest()
 
 
 def image_names(dataset: Any) -> dict[str, tuple[str, tuple[int, int]]]:
@@ -161,13 +206,13 @@ def push_predictions(
 
     Returns
     -------
-    ``{field: {hits, misses, false_alarms, images, distance}}``.
+    ``{field: {hits, misses, false_alarms, images, maps, distance}}``.
     """
     fo = load()
     done = dict(dataset.info[store.INFO].get("predictions", {}))
     out = {}
     for file in files:
-        digest = hashlib.sha256(read_bytes(file.path)).hexdigest()
+        digest = _digest(file.path)
         if not touched and done.get(file.name, {}).get("sha256") == digest:
             out[file.name] = done[file.name]["counts"]
             continue
@@ -180,6 +225,7 @@ def push_predictions(
             schema = dataset.get_field_schema(flat=True)
             for path in (
                 f"{file.name}.detections.match",
+                f"{file.name}.detections.doubt",
                 f"{store.FIELD}.detections.{match_attribute(file.name)}",
             ):
                 if path not in schema:
@@ -197,46 +243,60 @@ def push_predictions(
     return out
 
 
-def _write(dataset: Any, name: str, found: dict[str, list[Shape]]) -> dict[str, int]:
+def _write(dataset: Any, name: str, found: dict[str, Predicted]) -> dict[str, int]:
     from bson import ObjectId
 
     fo = load()
-    counts = {"hits": 0, "misses": 0, "false_alarms": 0, "images": len(found), "distance": int(DISTANCE)}
+    maps = sum(p.map is not None for p in found.values())
+    counts = {
+        "hits": 0, "misses": 0, "false_alarms": 0, "images": len(found), "maps": maps, "distance": int(DISTANCE),
+    }  # fmt: skip
+    wanted = {"_id": {"$in": [ObjectId(i) for i in found]}}
+    query = store.samples(dataset).find(wanted, {"metadata": 1, "filepath": 1, store.FIELD: 1}).sort("_id", 1)
+    rows = list(query)
+    every = -(-sum(len(changes.detections(row)) for row in rows) // DAMAGED) or 1
+    collected, hits = [], []
+    for number, row in enumerate(track(rows, f"matching {name}")):
+        size, guesses = changes.size_of(row), found[str(row["_id"])]
+        truth = [label_shape(d, size) for d in changes.detections(row)]
+        pairs = match_shapes(truth, guesses.shapes)
+        hits.append(({a for a, _ in pairs}, {b for _, b in pairs}))
+        probability = None if guesses.map is None else read_map(guesses.map, size)
+        image = read_image(Path(row["filepath"]))
+        collected.append(
+            collect(image, truth, guesses.shapes, pairs, probability, seed=number, damage=number % every == 0)
+        )
     fields: dict[str, Any] = {}
     matches: dict[str, list[str]] = {}
-    doubts: dict[str, list[float]] = {}
-    total: dict[str, float] = {}
-    wanted = {"_id": {"$in": [ObjectId(i) for i in found]}}
-    rows = store.samples(dataset).find(wanted, {"metadata": 1, store.FIELD: 1})
-    for row in track(rows, f"matching {name}", len(found)):
+    judged: dict[str, Judged] = {}
+    for row, (hit_labels, hit_guesses), verdict in zip(rows, hits, judge(collected), strict=True):
         sample, size = str(row["_id"]), changes.size_of(row)
-        labels = changes.detections(row)
-        truth = [label_shape(d, size) for d in labels]
-        guesses = found[sample]
-        pairs = match_shapes(truth, guesses)
-        of_labels, of_guesses = suspicions(truth, [d.get("scr") for d in labels], guesses, pairs)
-        hit_labels, hit_guesses = {a for a, _ in pairs}, {b for _, b in pairs}
-        counts["hits"] += len(pairs)
-        counts["misses"] += len(truth) - len(pairs)
-        counts["false_alarms"] += len(guesses) - len(pairs)
-        matches[sample] = ["hit" if k in hit_labels else "miss" for k in range(len(truth))]
-        doubts[sample] = of_labels
-        total[sample] = max([*of_labels, *of_guesses], default=0.0)
-        fields[sample] = fo.Detections(
-            detections=[
-                _detection(shape, size, "hit" if k in hit_guesses else "false_alarm", doubt)
-                for k, (shape, doubt) in enumerate(zip(guesses, of_guesses, strict=True))
-            ]
-        )
-    dataset.set_values(name, fields, key_field="id", progress=False)
-    attribute = f"{store.FIELD}.detections.{match_attribute(name)}"
-    dataset.set_values(attribute, matches, key_field="id", progress=False)
-    dataset.set_values(f"{store.FIELD}.detections.suspicion", doubts, key_field="id", progress=False)
-    dataset.set_values("suspicion", total, key_field="id", progress=False)
+        shapes = found[sample].shapes
+        counts["hits"] += len(hit_labels)
+        counts["misses"] += len(verdict.labels) - len(hit_labels)
+        counts["false_alarms"] += len(shapes) - len(hit_guesses)
+        matches[sample] = ["hit" if k in hit_labels else "miss" for k in range(len(verdict.labels))]
+        judged[sample] = verdict
+        detections = []
+        for k, shape in enumerate(shapes):
+            match = "hit" if k in hit_guesses else "false_alarm"
+            doubt = verdict.prediction_reasons[k] or None
+            detections.append(_detection(shape, size, match, verdict.predictions[k], doubt))
+        fields[sample] = fo.Detections(detections=detections)
+    labels = f"{store.FIELD}.detections"
+    for path, values in (
+        (name, fields),
+        (f"{labels}.{match_attribute(name)}", matches),
+        (f"{labels}.suspicion", {k: v.labels for k, v in judged.items()}),
+        (f"{labels}.doubt", {k: [r or None for r in v.label_reasons] for k, v in judged.items()}),
+        ("suspicion", {k: v.worst for k, v in judged.items()}),
+        ("doubt", {k: v.reason or None for k, v in judged.items()}),
+    ):
+        dataset.set_values(path, values, key_field="id", progress=False)
     return counts
 
 
-def _detection(shape: Shape, size: tuple[int, int], match: str, suspicion: float) -> Any:
+def _detection(shape: Shape, size: tuple[int, int], match: str, suspicion: float, doubt: str | None) -> Any:
     fo = load()
     x1, y1, x2, y2 = shape.box if shape.instance is None else shape.instance.box
     height, width = size
@@ -248,6 +308,7 @@ def _detection(shape: Shape, size: tuple[int, int], match: str, suspicion: float
         match=match,
         area=float((x2 - x1) * (y2 - y1) if shape.instance is None else shape.instance.area),
         suspicion=suspicion,
+        doubt=doubt,
     )
 
 

@@ -111,8 +111,8 @@ def pull(name: str, *, only: str | None = None) -> tuple[Any, list[Pulled]]:
         When there is no such data set or source, its last push did not finish, an image that is needed cannot
         be read, or the database is lost.
     """
-    dataset = store.open_curated(name)
     with store.database_errors("pulling"):
+        dataset = store.open_curated(name)
         info = dataset.info[store.INFO]
         if not info.get("complete"):
             raise IrstkitError(

@@ -58,6 +58,7 @@ class Pushed:
             out.append(
                 f"{name}: {row['hits']} hits, {row['misses']} misses, {row['false_alarms']} false alarms "
                 f"(centroids closer than {row['distance']} pixels)"
+                + (f", {row['maps']} probability maps" if row.get("maps") else "")
             )
         return out
 
@@ -116,6 +117,7 @@ def _open(name: str) -> Any:
             )
     else:
         dataset = fo.Dataset(name)
+    if dataset.media_type is None:  # new, or its making was cut off here
         dataset.media_type = "image"
     dataset.persistent = True
     dataset.info[store.INFO] = {"sources": {}, "complete": False, "types": {}}
@@ -292,7 +294,7 @@ def sample_document(
     scheme = source.default_scheme
     scrs = [s for s in loaded.scr if s is not None]
     document = {
-        "filepath": str(record.image.absolute()),
+        "filepath": str(loaded.file),
         "preview": str(loaded.preview),
         "tags": [f"{s}/{p}" for s, p in sorted(record.splits.items())],
         "metadata": {"_cls": "ImageMetadata", "width": width, "height": height, "num_channels": 1},

@@ -28,21 +28,35 @@ FIELD = "ground_truth"
 def database_errors(doing: str) -> Iterator[None]:
     """A lost database becomes one clear error."""
     load()
-    from mongoengine.errors import OperationError
-    from pymongo.errors import BulkWriteError, PyMongoError
+    from pymongo.errors import BulkWriteError
 
     try:
         yield
+    except IrstkitError:
+        raise
     except BulkWriteError as error:
         first = (error.details or {}).get("writeErrors", [{}])[0].get("errmsg", error)
         raise IrstkitError(f"the database refused a write while {doing}: {str(first)[:300]}") from error
-    except (PyMongoError, OperationError, ConnectionError) as error:
-        if not isinstance(error, ConnectionError) and "onnect" not in f"{type(error).__name__} {error}":
-            raise IrstkitError(f"the database failed while {doing}: {str(error)[:300]}") from error
+    except Exception as error:
+        cause = _of_database(error)
+        if cause is None:
+            raise
+        if not isinstance(cause, ConnectionError) and "onnect" not in f"{type(cause).__name__} {cause}":
+            raise IrstkitError(f"the database failed while {doing}: {str(cause)[:300]}") from error
         raise IrstkitError(
             f"the database was lost while {doing}",
             hint="nothing is half-written: run the same command again, it goes on from here",
         ) from error
+
+
+def _of_database(error: BaseException | None) -> BaseException | None:
+    """The database's own error that an error is, or was made from (FiftyOne wraps some)."""
+    from mongoengine.errors import OperationError
+    from pymongo.errors import PyMongoError
+
+    while error is not None and not isinstance(error, (PyMongoError, OperationError, ConnectionError)):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def database() -> Any:

@@ -86,6 +86,11 @@ def saved_views(dataset: Any) -> list[str]:
     if names:
         worst = dataset.match(F("suspicion") > 0).sort_by("suspicion", reverse=True)
         views["worst labels first"] = (worst, "Images by their most suspicious label or false alarm")
+        doubtful = dataset.filter_labels(truth, F("suspicion") > 0).to_patches(truth)
+        views["suspicious labels"] = (
+            doubtful.sort_by(f"{truth}.suspicion", reverse=True),
+            "Labels one by one, the most suspicious first",
+        )
         differ = dataset.match(F("disagreement") > 0).sort_by("disagreement", reverse=True)
         views["disagreement"] = (differ, "Images where labels and models differ most")
     views["lowest SCR"] = (patches.sort_by(f"{truth}.scr"), "Every target, the faintest first")
@@ -103,6 +108,11 @@ def saved_views(dataset: Any) -> list[str]:
             "By SCR: real and synthetic of equal difficulty side by side",
         )
     views["targets"] = (patches, "A patch a target")
+    if _has(dataset, f"{truth}.detections.mask"):
+        views["boxes"] = (
+            dataset.set_field(f"{truth}.detections.mask", None),
+            "Masks left out of sight: boxes can be moved and resized at once, the masks follow",
+        )
     views["not reviewed"] = (dataset.match(F("reviewed") != True), "Images not yet marked as reviewed")  # noqa: E712
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -13,7 +13,7 @@ from bson import ObjectId
 from fiftyone.operators import types
 
 from irstkit.annotate.errors import IrstkitError
-from irstkit.datasets.curation import edits, store
+from irstkit.datasets.curation import edits, log, store
 from irstkit.datasets.curation.views import prediction_fields
 
 
@@ -78,7 +78,7 @@ class Operator(foo.Operator):
             dynamic=self.ASKS,
         )
 
-    def act(self, ctx: Any) -> edits.Edit:
+    def act(self, ctx: Any) -> log.Edit:
         """Do it."""
         raise AssertionError("every operator has its own")
 
@@ -105,7 +105,7 @@ class Snap(Operator):
     ABOUT = "Masks and boxes to whole pixels; what is on them already stays"
     ICON = "grid_on"
 
-    def act(self, ctx: Any) -> edits.Edit:
+    def act(self, ctx: Any) -> log.Edit:
         return edits.snap(ctx.dataset, label_ids(ctx))
 
 
@@ -114,7 +114,7 @@ class Free(Operator):
     ABOUT = "Set the mask aside so that its box can be moved and resized; 'Snap to pixels' brings it back"
     ICON = "open_with"
 
-    def act(self, ctx: Any) -> edits.Edit:
+    def act(self, ctx: Any) -> log.Edit:
         return edits.free(ctx.dataset, label_ids(ctx, whole_view=False))
 
 
@@ -123,7 +123,7 @@ class MaskFromBox(Operator):
     ABOUT = "Grow the target inside the box from its brightest (or darkest) pixel above a local threshold"
     ICON = "auto_fix_high"
 
-    def act(self, ctx: Any) -> edits.Edit:
+    def act(self, ctx: Any) -> log.Edit:
         return edits.mask_from_box(ctx.dataset, label_ids(ctx, whole_view=False))
 
 
@@ -132,7 +132,7 @@ class BoxFromMask(Operator):
     ABOUT = "The box becomes the mask's own"
     ICON = "crop_free"
 
-    def act(self, ctx: Any) -> edits.Edit:
+    def act(self, ctx: Any) -> log.Edit:
         return edits.box_from_mask(ctx.dataset, label_ids(ctx, whole_view=False))
 
 
@@ -141,7 +141,7 @@ class Split(Operator):
     ABOUT = "Into its unconnected parts, else into two halves across its longest axis"
     ICON = "call_split"
 
-    def act(self, ctx: Any) -> edits.Edit:
+    def act(self, ctx: Any) -> log.Edit:
         return edits.split(ctx.dataset, label_ids(ctx, whole_view=False))
 
 
@@ -150,7 +150,7 @@ class Merge(Operator):
     ABOUT = "The labels of an image become one with all their pixels"
     ICON = "call_merge"
 
-    def act(self, ctx: Any) -> edits.Edit:
+    def act(self, ctx: Any) -> log.Edit:
         return edits.merge(ctx.dataset, label_ids(ctx, whole_view=False))
 
 
@@ -159,7 +159,7 @@ class Accept(Operator):
     ABOUT = "Selected predictions, or all false alarms of the open image, become labels"
     ICON = "done_all"
 
-    def act(self, ctx: Any) -> edits.Edit:
+    def act(self, ctx: Any) -> log.Edit:
         names = prediction_fields(ctx.dataset)
         chosen = [i for i in ctx.selected_labels or [] if i.get("field") in names]
         if chosen:
@@ -192,7 +192,7 @@ class DeleteBelow(Operator):
         inputs.float("scr", label="SCR below", description="leave empty: no limit", min=0)
         return types.Property(inputs, view=types.View(label="Delete labels below a size or an SCR"))
 
-    def act(self, ctx: Any) -> edits.Edit:
+    def act(self, ctx: Any) -> log.Edit:
         area, scr = ctx.params.get("area"), ctx.params.get("scr")
         if area is None and scr is None:
             raise IrstkitError("neither a size nor an SCR is given")
@@ -210,7 +210,7 @@ class Carry(Operator):
         inputs.int("frames", label="At most this many frames", default=10, min=1, max=10000)
         return types.Property(inputs, view=types.View(label="Carry a label along its sequence"))
 
-    def act(self, ctx: Any) -> edits.Edit:
+    def act(self, ctx: Any) -> log.Edit:
         found = label_ids(ctx, whole_view=False)
         if len(found) != 1:
             raise IrstkitError(f"one label can be carried, {len(found)} are selected")
@@ -222,7 +222,7 @@ class MarkReviewed(Operator):
     ABOUT = "The open image or the selected ones; they leave the view 'not reviewed'"
     ICON = "check_circle"
 
-    def act(self, ctx: Any) -> edits.Edit:
+    def act(self, ctx: Any) -> log.Edit:
         found = sample_ids(ctx, whole_view=False)
         if not found:
             raise IrstkitError("no image is open or selected")
@@ -254,7 +254,7 @@ class Undo(Operator):
 
     def execute(self, ctx: Any) -> dict[str, Any]:
         try:
-            name = edits.undo(ctx.dataset)
+            name = log.undo(ctx.dataset)
         except IrstkitError as error:
             ctx.ops.notify(str(error), variant="error")
             return {"undone": None, "error": str(error)}

@@ -18,7 +18,7 @@ from typing import Any
 
 from ...annotate.coco import read_coco
 from ...annotate.errors import IrstkitError
-from ...annotate.files import inside
+from ...annotate.files import Below
 from ..records import Dataset
 from .probe import Builder, Match, Probe
 
@@ -77,7 +77,7 @@ def read(probe: Probe) -> Dataset:
 
 def read_files(probe: Probe, files: list[Path]) -> Dataset:
     """A record an image of the given files; the same image in two files is an error."""
-    builder = Builder(probe)
+    builder, below = Builder(probe), Below(probe.root)
     home: dict[Path, str] = {}
     for file in files:
         part = part_of(file) if len(files) > 1 or part_of(file) else None
@@ -91,7 +91,7 @@ def read_files(probe: Probe, files: list[Path]) -> Dataset:
                 builder.find("error", "annotation", "no file_name", file, where=where)
                 continue
             try:
-                image = _find(probe, file, name, part)
+                image = _find(probe, below, file, name, part)
             except IrstkitError as error:
                 builder.find("error", "annotation", error.message, file, where=f"{where}.file_name")
                 continue
@@ -198,7 +198,7 @@ def _four_numbers(value: Any) -> bool:
     return all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in value)
 
 
-def _find(probe: Probe, file: Path, name: str, part: str | None) -> Path | None:
+def _find(probe: Probe, below: Below, file: Path, name: str, part: str | None) -> Path | None:
     """The image file that an entry names; an error when the name leaves the root."""
     bases = [".", "images"]
     if file.parent.is_relative_to(probe.root):  # else a file from elsewhere: its images are below the root
@@ -208,7 +208,7 @@ def _find(probe: Probe, file: Path, name: str, part: str | None) -> Path | None:
         bases += ["valid", "images/valid"] if part == "val" else []
     name = name.replace("\\", "/")
     for base in bases:
-        path = inside(probe.root, name if base == "." else f"{base}/{name}")
+        path = below(name if base == "." else f"{base}/{name}")
         if path.is_file():
             return path
     return None

@@ -11,7 +11,7 @@ from typing import Any
 from ...annotate.boxes import as_boxes
 from ...annotate.coco import read_coco
 from ...annotate.errors import IrstkitError
-from ...annotate.files import inside
+from ...annotate.files import Below
 from ..records import Dataset
 from .coco_files import Targets, check_declared_size, collect_targets, is_labelled, key_of
 from .lists import assign_splits, find_lists
@@ -40,7 +40,8 @@ def read(probe: Probe) -> Dataset:
     targets, labelled = collect_targets(builder, coco, path), is_labelled(coco)
     files = {f"images/{id}": file for id, file in probe.images("images").items()}
     masks = probe.images("masks")
-    by_name = {file.relative_to(probe.root).as_posix(): id for id, file in files.items()}
+    below, root = Below(probe.root), f"{probe.root.as_posix()}/"
+    by_name = {file.as_posix().removeprefix(root): id for id, file in files.items()}
     rows: list[tuple[str, dict[str, Any], int]] = []
     seen: set[str] = set()
     for k, entry in enumerate(coco["images"]):
@@ -50,7 +51,7 @@ def read(probe: Probe) -> Dataset:
             builder.find("error", "annotation", "no file_name", path, where=where)
             continue
         try:
-            inside(probe.root, name)
+            below(name)
         except IrstkitError as error:
             builder.find("error", "annotation", error.message, path, where=f"{where}.file_name")
             continue

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -158,75 +154,6 @@ def test_pull_needs_a_finished_push_and_refuses_to_overwrite(fo, make_pairs, irs
         assert (result.exit_code, "there are: pairs" in result.stderr) == (1, True)
     finally:
         fo.delete_dataset("half")
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from irstkit.datasets import service
-from irstkit.datasets.curation import pull, push, store
-mongod = int(sys.argv[1])
-def dying(function, after):
-    calls = []
-    def call(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == after:
-            os.kill(mongod, signal.SIGKILL)
-        return function(*args, **kwargs)
-    return call
-setattr(eval(sys.argv[2]), sys.argv[3], dying(getattr(eval(sys.argv[2]), sys.argv[3]), int(sys.argv[4])))
-push.BATCH = 2
-from irstkit.cli import cli
-cli(sys.argv[5:], prog_name="irstkit")
-"""
-
-
-@pytest.mark.parametrize(
-    ("module", "function", "after", "command"),
-    [
-        ("store", "insert_samples", 2, "curate"),  # baseline written, samples not
-        ("pull", "_pull_source", 1, "pull"),
-    ],
-)
-def test_a_database_killed_in_the_middle(fo, tmp_path, make_own, module, function, after, command):
-    from irstkit.datasets import service
-    from irstkit.datasets.database import Database, find_database
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("FIFTYONE_DATABASE_URI")
-        database: Database = find_database()
-    root, out = make_own(7), tmp_path / "out.json"
-
-    def run(mongod: int, *args: str):
-        env = {**os.environ, "FIFTYONE_DATABASE_URI": uri.replace("=5000", "=300")}
-        return subprocess.run(
-            [sys.executable, "-c", KILLED, str(mongod), module, function, str(after if mongod else 10**9), *args],
-            env=env, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    curate = ("data", "curate", str(root), "--no-app")
-    pull = ("data", "pull", "own", "--out", str(out))
-    process, uri = service.start(tmp_path / "db", Path(database.where), tied=True)
-    try:
-        if command == "pull":
-            assert run(0, *curate).returncode == 0
-        done = run(process.pid, *(curate if command == "curate" else pull))
-        process.wait()
-        assert process.returncode == -signal.SIGKILL, "the database was not killed: the test is about nothing"
-        if done.returncode == 0:  # everything was read from it before it died
-            assert command == "pull"
-            assert json.loads(out.read_text()) == json.loads((root / "annotations.json").read_text())
-        else:
-            assert "the database was lost while" in done.stderr
-            assert "Traceback" not in done.stderr
-            assert not out.exists()
-        process, uri = service.start(tmp_path / "db", Path(database.where), tied=True)
-        assert run(0, *curate).returncode == 0
-        assert run(0, *pull, "--overwrite").returncode == 0
-        assert json.loads(out.read_text()) == json.loads((root / "annotations.json").read_text())
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_damaged_file_is_named_and_the_push_goes_on_when_it_is_mended(fo, make_pairs, irstkit, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from irstkit.annotate.errors import IrstkitError
 from irstkit.annotate.rle import decode_rle
-from irstkit.datasets.curation import changes, edits, store
+from irstkit.datasets.curation import changes, edits, frames, log, store
 from irstkit.datasets.curation.app import install_plugin
 from irstkit.datasets.curation.pull import pull
 
@@ -75,7 +75,7 @@ def test_snapping_a_dragged_label_and_taking_it_back(ours):
     edit = edits.snap(dataset, ids(dataset, "images/000002"))
     assert edit.done == 1
     assert pixel_boxes(dataset, "images/000002")[0] == (x1 + 2, y1 - 1, x2 + 2, y2 - 1)
-    assert edits.undo(dataset) == "snap to pixels"
+    assert log.undo(dataset) == "snap to pixels"
     assert state(dataset) == before
 
 
@@ -87,7 +87,7 @@ def test_a_mask_set_aside_follows_its_box_and_comes_back(ours):
     assert "mask" not in labels(dataset, record)[0]
     (one,) = pull("ops")[1]
     assert one.document == coco, "setting a mask aside changes no label"
-    assert edits.undo(dataset) == "move box"
+    assert log.undo(dataset) == "move box"
     assert state(dataset) == before
     edits.free(dataset, ids(dataset, record))
     (x1, y1, x2, y2), *_ = pixel_boxes(dataset, record)
@@ -106,10 +106,12 @@ def test_a_mask_set_aside_follows_its_box_and_comes_back(ours):
     assert again.document == one.document
 
 
-def test_a_freed_box_of_another_size_grows_its_mask(ours):
+@pytest.mark.parametrize("freed", [True, False], ids=["mask set aside", "mask out of sight"])
+def test_a_box_of_another_size_grows_its_mask(ours, freed):
     dataset, coco = ours
     record = "images/000002"
-    edits.free(dataset, ids(dataset, record))
+    if freed:
+        edits.free(dataset, ids(dataset, record))
     (x1, y1, x2, y2), *_ = pixel_boxes(dataset, record)
     put_box(dataset, record, 0, (x1 - 1.6, y1 - 1.2, x2 + 1.3, y2 + 1.7))
     (one,) = pull("ops")[1]
@@ -129,7 +131,7 @@ def test_a_mask_grown_from_a_box_is_the_target(ours):
     put_box(dataset, "images/000002", 0, (x1 - 1.6, y1 - 1.2, x2 + 1.3, y2 + 1.7))
     assert edits.mask_from_box(dataset, ids(dataset, "images/000002")).done == 1
     row = store.samples(dataset).find_one({"record_id": "images/000002"})
-    instance = edits.Frame(row).instance(changes.detections(row)[0])
+    instance = frames.Frame(row).instance(changes.detections(row)[0])
     x, y = instance.box[:2]
     full = np.zeros((40, 56), bool)
     full[y : instance.box[3], x : instance.box[2]] = instance.mask
@@ -152,11 +154,11 @@ def test_split_merge_and_back(ours):
         if row["record_id"] == record
         for d in row["ground_truth"]["detections"]
     )
-    assert edits.undo(dataset) == "split"
-    assert edits.undo(dataset) == "merge"
+    assert log.undo(dataset) == "split"
+    assert log.undo(dataset) == "merge"
     assert state(dataset) == before
     with pytest.raises(IrstkitError, match="no edit to take back"):
-        edits.undo(dataset)
+        log.undo(dataset)
 
 
 def test_deleting_below_and_taking_it_back_in_the_same_places(ours):
@@ -168,7 +170,7 @@ def test_deleting_below_and_taking_it_back_in_the_same_places(ours):
     assert 0 < edit.done == sum(size < 12 for size in sizes) < len(sizes)
     left = [d["area"] for row in state(dataset) for d in row["ground_truth"]["detections"]]
     assert left == [size for size in sizes if size >= 12]
-    edits.undo(dataset)
+    log.undo(dataset)
     assert state(dataset) == before
     assert edits.delete_below(dataset, everything, scr=1e6).done == len(sizes)
 
@@ -180,7 +182,7 @@ def test_an_edit_is_not_taken_back_over_somebody_elses_work(ours):
     put_box(dataset, record, 0, (1, 1, 9, 9))
     before = state(dataset)
     with pytest.raises(IrstkitError, match="changed since"):
-        edits.undo(dataset)
+        log.undo(dataset)
     assert state(dataset) == before
 
 
@@ -188,7 +190,7 @@ def test_an_edit_that_was_cut_off_is_taken_back_as_far_as_it_went(ours, monkeypa
     dataset, _ = ours
     before = state(dataset)
     everything = [i for k in range(6) for i in ids(dataset, f"images/{k:06d}")]
-    real, calls = edits._put, []
+    real, calls = log._put, []
 
     def put(*args):
         calls.append(1)
@@ -197,11 +199,11 @@ def test_an_edit_that_was_cut_off_is_taken_back_as_far_as_it_went(ours, monkeypa
         real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(edits, "_put", put)
+        patch.setattr(log, "_put", put)
         with pytest.raises(RuntimeError, match="cut off"):
             edits.delete_below(dataset, everything, scr=1e6)
     assert state(dataset) != before
-    edits.undo(dataset)
+    log.undo(dataset)
     assert state(dataset) == before
 
 
@@ -224,7 +226,7 @@ def test_accepting_predictions_makes_labels_but_not_twice(fo, ours):
     (one,) = pull("ops")[1]
     new = one.document["annotations"][-1]
     assert (new["bbox"], new["area"], new["attributes"]) == ([40, 30, 3, 3], 9, {"tags": ["accepted"]})
-    edits.undo(dataset)
+    log.undo(dataset)
     assert len(ids(dataset, "images/000000")) == 1
 
 
@@ -268,10 +270,10 @@ def test_a_label_is_carried_along_its_sequence(fo, tmp_path, pushed):
         assert labels(dataset, f"images/{k}")[0]["track_id"] == 7
     assert ids(dataset, "images/5") == []
     assert edits.carry(dataset, ids(dataset, "images/0")[0], frames=4).skipped == 4
-    edits.undo(dataset)
+    log.undo(dataset)
     assert state(dataset) == before
     with pytest.raises(IrstkitError, match="no edit"):
-        edits.undo(dataset)
+        log.undo(dataset)
 
 
 def test_reviewed_images_leave_the_queue(ours):
@@ -281,7 +283,7 @@ def test_reviewed_images_leave_the_queue(ours):
     assert edits.review(dataset, [first]).done == 0
     dataset.reload()
     assert dataset.count_values("reviewed") == {True: 1, False: 5}
-    edits.undo(dataset)
+    log.undo(dataset)
     assert dataset.count_values("reviewed") == {False: 6}
 
 

@@ -15,7 +15,7 @@ from irstkit.annotate.masks import Instance, instances_to_mask
 from irstkit.datasets.curation import fields, pixels
 from irstkit.datasets.curation.diff import compare
 from irstkit.datasets.curation.embeddings import read_embeddings
-from irstkit.datasets.curation.matching import Shape, match_shapes, shape_iou, suspicions
+from irstkit.datasets.curation.matching import Shape, match_shapes, shape_iou
 from irstkit.datasets.curation.predictions import parse_options
 from irstkit.datasets.curation.sources import box_annotation, mask_annotation, to_instance
 
@@ -60,18 +60,6 @@ def test_overlap_of_masks_is_that_of_their_pixels(seed):
         assert instance is not None
         shapes.append(Shape(tuple(map(float, instance.box)), instance))
     assert shape_iou(*shapes) == pytest.approx((masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum())
-
-
-def test_what_is_suspicious():
-    mask = np.ones((4, 4), bool)
-    good, half = Instance((0, 0, 4, 4), mask), Instance((0, 0, 4, 2), mask[:2])
-    labels = [Shape((0, 0, 4, 4), good), Shape((20, 20, 24, 24), None), Shape((30, 0, 34, 4), None)]
-    guesses = [Shape((0, 0, 4, 2), half, 0.9), Shape((50, 50, 54, 54), None, 0.8)]
-    of_labels, of_guesses = suspicions(labels, [5.0, 0.1, 9.0], guesses, [(0, 0)])
-    assert of_labels[0] == pytest.approx(0.5)
-    assert of_labels[1] > 0.9, "a label of nothing that the network missed"
-    assert 0.6 < of_labels[2] < of_labels[1]
-    assert of_guesses == [0.0, 0.8]
 
 
 # --------------------------------------------------------------------------------------------- pixels

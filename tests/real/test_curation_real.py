@@ -74,30 +74,43 @@ def test_masks_come_back_pixel_for_pixel(fo, shared_data, name, images, targets)
     assert coco == as_document(open_sources([root])[0])
 
 
-def test_loose_boxes_of_real_sequences_come_back(fo, shared_data, tmp_path):
-    """drone-ir: the first 40 frames of two videos, decoded, with the published boxes, fractions and gaps."""
-    source = shared_data("drone-ir")
-    boxes = json.loads((source / "boxes_xywh_per_frame.json").read_text())
-    root = tmp_path / "drone"
-    coco: dict = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "target"}]}
-    for name in ("IR_DRONE_151", "IR_AIRPLANE_058"):
-        video = cv2.VideoCapture(str(source / f"{name}.mp4"))
-        found = boxes[name] if name in boxes else boxes[f"{name}.mp4"]
-        (root / "images" / name).mkdir(parents=True)
-        for k in range(40):
-            ok, frame = video.read()
-            assert ok
-            file = f"images/{name}/{k:06d}.png"
-            cv2.imwrite(str(root / file), frame[..., 0])
-            number = len(coco["images"]) + 1
-            coco["images"].append({"id": number, "file_name": file, "width": frame.shape[1], "height": frame.shape[0],
-                                   "sequence": name, "frame": k})  # fmt: skip
-            if found[k] is not None:
-                x, y, w, h = found[k]
-                coco["annotations"].append(
-                    {"id": len(coco["annotations"]) + 1, "image_id": number, "category_id": 1, "iscrowd": 0,
-                     "bbox": [x - 1, y - 1, w, h], "area": w * h, "segmentation_source": "box", "track_id": 0,
-                     "segmentation": [[x - 1, y - 1, x - 1 + w, y - 1, x - 1 + w, y - 1 + h, x - 1, y - 1 + h]]}
-                )  # fmt: skip
-    (root / "annotations.json").write_text(json.dumps(coco))
-    assert there_and_back(fo, "drone", root) == coco
+def test_boxes_of_videos_come_back(fo, shared_data):
+    """drone-ir: the frames of eight videos, their loose boxes with fractions, frames without any."""
+    root = shared_data("drone-ir")
+    dataset, _, _ = push(open_sources([root]), "drone")
+    finish(dataset)
+    try:
+        (one,) = pull("drone")[1]
+        assert one.changes() == []
+        coco, records = one.document, list(open_dataset(root))
+        assert coco == as_document(open_sources([root])[0])
+        assert len(coco["images"]) == len(records) == 2482
+        boxes: dict = {}
+        for a in coco["annotations"]:
+            x, y, w, h = a["bbox"]
+            boxes.setdefault(a["image_id"], []).append([x, y, x + w, y + h])
+        for record, image in zip(records, coco["images"], strict=True):
+            assert (image["sequence"], image["frame"]) == (record.sequence, record.frame)
+            np.testing.assert_allclose(np.reshape(boxes.get(image["id"], []), (-1, 4)), record.boxes)
+        # the App is given every frame as a picture of its own, exactly
+        files = dict(zip(dataset.values("record_id"), dataset.values("filepath"), strict=True))
+        assert len(set(files.values())) == len(records)
+        for record in records[::400]:
+            assert (cv2.imread(files[record.id], cv2.IMREAD_UNCHANGED) == record.read_image()).all()
+    finally:
+        fo.delete_dataset("drone")
+
+
+def test_synthetic_sequences_come_back(fo, irstkit, tmp_path):
+    root = tmp_path / "sequences"
+    made = irstkit("synth", "sequences", "--out", root, "--sequences", 2, "--frames", 6, "--workers", 1)
+    assert made.exit_code == 0, made.stderr
+    dataset, _, _ = push(open_sources([root]), "sequences")
+    finish(dataset)
+    try:
+        assert sorted(dataset.distinct("sequence_id")) == sorted({r.sequence for r in open_dataset(root)})
+        (one,) = pull("sequences")[1]
+        assert one.changes() == []
+        assert one.document == json.loads((root / "annotations.json").read_text())
+    finally:
+        fo.delete_dataset("sequences")
