@@ -138,6 +138,10 @@ def make(given: argparse.Namespace, arm: str) -> tuple[Path, object]:
             options += ["--backgrounds", one if one == "procedural" else given.data / one]
         for one in changed:
             options += ["--set", one]
+        if (
+            given.data / "scenes_all.csv"
+        ).exists():  # file, scene: preset real mixes scenes as its reference does
+            options += ["--scenes", given.data / "scenes_all.csv"]
         irstkit(
             "synth", "images", "--out", folder, "--count", COUNT, "--seed", 11, "--preset", preset, *options,
             "--exclude", f"{given.data / 'NUAA-SIRST'}:50_50/test", "--workers", 1, "--json",
