@@ -1,6 +1,7 @@
 """Can it be measured where a target was removed? Filled holes against untouched pieces of the same images.
 
     python benchmarks/synth_removal.py --data PATH [--count 300]
+    python benchmarks/synth_removal.py --figure docs/figures/removal.png
 
 Three measures of a piece of an image that has the hole's shape (the mask, grown: synth/removal.py):
 
@@ -15,22 +16,29 @@ trace) with its 95 % interval (bootstrap over images):
   (of 60 random places the nearest in roughness and deviation of the 10 pixels around): targets do not stand
   anywhere, so a free choice would measure where they stand;
 - ``same_place``: the matched place itself, filled as if a target had stood there, against its true pixels.
+
+``--figure`` draws synthetic images on procedural backgrounds, before and after their targets were removed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp, rankdata
 
+from irstkit.annotate.files import write_png
 from irstkit.annotate.masks import Instance, mask_to_instances
 from irstkit.annotate.scr import measure_contrast
 from irstkit.datasets.readers import open_dataset
-from irstkit.synth.removal import fill_holes, find_holes
+from irstkit.synth.compose import make_image
+from irstkit.synth.generate import prepare
+from irstkit.synth.removal import fill_holes, find_holes, remove_targets
 
 AROUND = 10
 PLACES = 60
@@ -118,9 +126,14 @@ def compare(pairs: list[tuple[int, tuple, tuple]]) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data")
+    parser.add_argument("--figure", type=Path)
     parser.add_argument("--count", type=int, default=300)
     given = parser.parse_args()
+    if given.figure:
+        figure(given.figure)
+    if not given.data:
+        return
     rng = np.random.default_rng(0)
     holes: list[tuple[int, tuple, tuple]] = []
     same: list[tuple[int, tuple, tuple]] = []
@@ -145,6 +158,23 @@ def main() -> None:
             if refilled is not None:
                 same.append((number, refilled, there))
     print(json.dumps({"holes": compare(holes), "same_place": compare(same)}, indent=1))
+
+
+def figure(out: Path, number: int = 7) -> None:
+    """Two rows: with targets (framed), and the same images after :func:`remove_targets`."""
+    large = ["scenes.all.area={uniform: [20, 90]}", "scene_mix={cloud: 2, sea: 1, field: 2, city: 2}"]
+    recipe = prepare(Path(os.devnull), 5, (), "nudt", size=192, overrides=large)
+    rows: tuple[list[NDArray], list[NDArray]] = ([], [])
+    for index in range(number):
+        made = make_image(recipe, index)
+        pair = made.image, remove_targets(made.image, made.mask)
+        for row, image in zip(rows, pair, strict=True):
+            tile = np.repeat(image[..., None], 3, axis=2)
+            for target in made.targets if row is rows[0] else ():
+                x1, y1, x2, y2 = target.box
+                cv2.rectangle(tile, (x1 - 5, y1 - 5), (x2 + 4, y2 + 4), (255, 210, 0), 1)
+            row.append(np.pad(tile, ((1, 1), (1, 1), (0, 0)), constant_values=255))
+    write_png(out, np.vstack([np.hstack(row) for row in rows]))
 
 
 def match(

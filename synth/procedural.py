@@ -286,7 +286,7 @@ def city(size: int, rng: np.random.Generator) -> Scene:
     """Rows of buildings with windows and roof vents, before sky; or roofs and streets from above."""
     y, x = _grid(size)
     kind = rng.random()
-    if kind < 0.12:
+    if kind < 0.07:
         return _roofs(size, rng), None
     if kind < 0.62:
         return scenery.walls(size, rng)

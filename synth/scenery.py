@@ -53,14 +53,14 @@ def cirrus(size: int, rng: np.random.Generator) -> Field:
             fx * np.cos(heading) + fy * np.sin(heading),
             fy * np.cos(heading) - fx * np.sin(heading),
         )
-        return (1 + (stretch * along) ** 2 + across**2) ** -0.85
+        return (1 + (stretch * along) ** 2 + across**2) ** -0.72
 
     fibres = spectral(size, rng, power)
     bent = smooth_noise(size, rng, 3.5)
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32)
-    shift = (0.018 * size * bent).astype(np.float32)
+    shift = (0.012 * size * bent).astype(np.float32)
     fibres = cv2.remap(fibres, columns + shift, rows + shift, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    density = np.clip(0.5 + 0.6 * smooth_noise(size, rng, 2.0), 0, 1.4)
+    density = np.clip(0.55 + 0.45 * smooth_noise(size, rng, 1.5), 0.05, 1.4)
     return np.clip(0.45 + 0.35 * fibres, 0, None) * density
 
 
@@ -150,7 +150,7 @@ def walls(size: int, rng: np.random.Generator) -> tuple[Field, float | None]:
     if rng.random() < 0.3:  # a tree before the wall
         cover = spectral(size, rng, lambda fx, fy: (1 + (np.hypot(fx, fy) / 4) ** 2) ** -1.2)
         y = (np.arange(size)[:, None] + 0.5) / size
-        tree = np.clip((cover + 3 * (y - rng.uniform(0.6, 1.1))) * 8, 0, 1)
+        tree = np.clip((0.6 * cover + 9 * (y - rng.uniform(0.65, 1.0))) * 3, 0, 1)
         canvas = canvas * (1 - tree) + (rng.normal(-0.2, 0.4) + 0.3 * foliage(size, rng)) * tree
     soft = rng.uniform(0.4, 2.2) * size / 256
     return cv2.GaussianBlur(canvas, (0, 0), soft) + 0.015 * smooth_noise(size, rng, 20), horizon
