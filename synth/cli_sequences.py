@@ -85,6 +85,11 @@ def make_command(splits_option) -> click.Command:
         "--workers", type=click.IntRange(min=1), help="Processes; the result does not depend on it."
     )
     @click.option(
+        "--dask",
+        metavar="ADDRESS|local:N",
+        help="A Dask cluster in their place, whose workers see OUT under the same path: see `irstkit synth images`.",
+    )
+    @click.option(
         "--exclude",
         multiple=True,
         metavar="PATH[:SCHEME/PART]",
@@ -105,8 +110,8 @@ def make_command(splits_option) -> click.Command:
     def sequences(
         out: Path, sequences: int | None, frames: int | None, seed: int, backgrounds: tuple[str, ...],
         preset: str, overrides: tuple[str, ...], size: tuple[int, int] | None, onto: tuple[Path, ...],
-        splits: dict[str, float] | None, depth: str | None, workers: int | None, exclude: tuple[str, ...],
-        include_test: bool, scenes: Path | None, preview: int | None, as_json: bool,
+        splits: dict[str, float] | None, depth: str | None, workers: int | None, dask: str | None,
+        exclude: tuple[str, ...], include_test: bool, scenes: Path | None, preview: int | None, as_json: bool,
     ) -> None:  # fmt: skip
         """Make sequences: targets on tracks, a camera that moves, SCR by frame exact on what is written.
 
@@ -131,6 +136,10 @@ def make_command(splits_option) -> click.Command:
             "size": size, "splits": splits, "overrides": overrides, "exclude": exclude,
             "include_test": include_test, "scenes": scenes, "depth": int(depth) if depth else None, "onto": onto,
         }  # fmt: skip
+        if dask and workers:
+            raise click.UsageError(
+                "--workers and --dask exclude each other: the cluster has its own workers."
+            )
         if preview:
             if out.suffix.lower() not in (".png", ".gif"):
                 raise click.BadParameter("with --preview this is a .png or .gif file", param_hint="--out")
@@ -140,7 +149,9 @@ def make_command(splits_option) -> click.Command:
                 shown = (animation if out.suffix.lower() == ".gif" else strips)(out, recipe, preview)
             click.echo(f"{out}: {shown} sequences")
             return
-        totals = generate(out, sequences, frames, seed, backgrounds, preset, workers=workers, **common)
+        totals = generate(
+            out, sequences, frames, seed, backgrounds, preset, workers=workers, dask=dask, **common
+        )
         if as_json:
             click.echo(json.dumps(totals, indent=2))
             return

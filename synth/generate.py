@@ -375,7 +375,7 @@ def _results(
 ) -> Iterator[Any]:
     """Rows of chunk after chunk in index order, or the sizes of parts that were written where they were made."""
     spans = [(a, min(a + CHUNK, stop)) for start, stop in todo for a in range(start, stop, CHUNK)]
-    job = ImageJob(root.resolve(), recipe, count)
+    job = ImageJob(root.resolve(), recipe.located(), count)
     if cluster is None:
         yield from results(job, spans, workers)
         return

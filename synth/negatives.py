@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from .contrast import Box, ring_window
 from .dist import choose
 from .placement import Frame, apart
-from .preset import Negatives
+from .preset_parts import Negatives
 
 PLACES = 30  # tried before one is left out
 LIGHT = ("clutter", "glint")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -40,6 +40,12 @@ class Recipe:
     depth: int
     store: Store | None
     splits: dict[str, float]
+
+    def located(self) -> Self:
+        """The same recipe with its backgrounds' file by an absolute path, for processes that run elsewhere."""
+        if self.store is None:
+            return self
+        return replace(self, store=replace(self.store, path=self.store.path.resolve()))
 
     def __post_init__(self) -> None:
         self.top = 65535 if self.depth == 16 else 255

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from ..annotate.console import note
 from ..annotate.errors import IrstkitError
-from ..annotate.files import IMAGE_SUFFIXES, read_image, read_json
+from ..annotate.files import IMAGE_SUFFIXES, GrayImage, read_image, read_json
 from ..datasets.records import Record
+from .device_sums import Pending, begin
 from .predictor import Predictor
 from .sequence import is_clip_model
 
@@ -48,6 +49,12 @@ class NetworkSource:
 
     def map(self, record: Record) -> NDArray:
         return self.predictor.probability(record.read_image())
+
+    def begin(
+        self, image: GrayImage, truth: NDArray[np.bool_], threshold: float, *, curves: bool = False
+    ) -> Pending:
+        """Start predicting an image and summing its pixels on the device (see :mod:`.device_sums`)."""
+        return begin(self.predictor.logits(image), truth, threshold, curves=curves)
 
     def described(self) -> dict[str, Any]:
         return self.predictor.described()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 from ...annotate.console import note, progress
 from ...annotate.errors import IrstkitError
+from ..cluster import Cluster, connect
 from ..generate import beginning, check_folder, claim, describe, prepare, processors, sweep
 from ..pool import results
 from ..recipe import Recipe
@@ -47,6 +50,7 @@ def generate(
     size: tuple[int, int] | None = None,
     splits: dict[str, float] | None = None,
     workers: int | None = None,
+    dask: str | None = None,
     overrides: Sequence[str] = (),
     exclude: Sequence[str | Path] = (),
     include_test: bool = False,
@@ -82,18 +86,19 @@ def generate(
     root = Path(out)
     check_folder(root, splits or {"train": 1.0}, depth)
     parts = root / "parts"
-    with beginning(root):
-        recipe = prepare_sequences(
-            parts / "backgrounds.raw", sequences, frames, seed, backgrounds, preset, size=size, splits=splits,
-            overrides=overrides, exclude=exclude, include_test=include_test, scenes=scenes, depth=depth, onto=onto,
-        )  # fmt: skip
-        count = len(recipe.listed) or sequences or 10
-        claim(
-            root, describe_sequences(recipe, count, include_test), count, what="sequences", limit=MOST,
-            reopen=lambda path: unmerge(path, recipe),
-        )  # fmt: skip
-    spans = spans_of(recipe, count)
-    _run(root, recipe, spans, workers or processors())
+    with connect(dask) if dask else nullcontext() as cluster:
+        with beginning(root):
+            recipe = prepare_sequences(
+                parts / "backgrounds.raw", sequences, frames, seed, backgrounds, preset, size=size, splits=splits,
+                overrides=overrides, exclude=exclude, include_test=include_test, scenes=scenes, depth=depth, onto=onto,
+            )  # fmt: skip
+            count = len(recipe.listed) or sequences or 10
+            claim(
+                root, describe_sequences(recipe, count, include_test), count, what="sequences", limit=MOST,
+                reopen=lambda path: unmerge(path, recipe),
+            )  # fmt: skip
+        spans = spans_of(recipe, count)
+        _run(root, recipe, spans, workers or processors(), cluster)
     info = {"description": "made by irstkit synth sequences", "preset": recipe.preset.name, "seed": seed}
     totals = merge(root, recipe, spans, recipe.splits, info)
     shutil.rmtree(parts)
@@ -207,9 +212,9 @@ class SequenceJob:
         made = 0
         for number in range(start, stop):
             span = self.spans[number]
-            if self._plan is None or self._plan.index != span[0]:
-                self._plan = make_plan(self.recipe, span[0])
-            plan = self._plan
+            plan = self._plan  # a thread beside this one may set another
+            if plan is None or plan.index != span[0]:
+                plan = self._plan = make_plan(self.recipe, span[0])
             rows = [
                 write_frame(self.root, self.recipe, plan, t, make_frame(self.recipe, plan, t))
                 for t in range(span[1], span[2])
@@ -219,7 +224,9 @@ class SequenceJob:
         return made
 
 
-def _run(root: Path, recipe: SequenceRecipe, spans: list[Span], workers: int) -> None:
+def _run(
+    root: Path, recipe: SequenceRecipe, spans: list[Span], workers: int, cluster: Cluster | None
+) -> None:
     todo = []
     for number, span in enumerate(spans):
         if read_block(root, number, recipe, span) is None:
@@ -233,7 +240,38 @@ def _run(root: Path, recipe: SequenceRecipe, spans: list[Span], workers: int) ->
     begun, made = monotonic(), 0
     with progress("Synthesising", total, unit="frames") as bar:
         bar.advance(there)
-        for number in results(SequenceJob(root, recipe, spans), [(k, k + 1) for k in todo], workers):
+        for number in _results(root, recipe, spans, todo, workers, cluster):
             made += number
             bar.advance(number, f"{made / max(monotonic() - begun, 1e-6):.0f} frames/s")
+    if cluster is not None:
+        sweep(root)
     (root / "parts").mkdir(parents=True, exist_ok=True)
+
+
+def _results(
+    root: Path,
+    recipe: SequenceRecipe,
+    spans: list[Span],
+    todo: list[int],
+    workers: int,
+    cluster: Cluster | None,
+) -> Iterator[int]:
+    """Numbers of frames, part after part."""
+    job = SequenceJob(root.resolve(), recipe.located(), spans)
+    tasks = [(k, k + 1) for k in todo]
+    if cluster is None:
+        yield from results(job, tasks, workers)
+        return
+    (root / "parts").mkdir(parents=True, exist_ok=True)
+    token = f"seen-{uuid4().hex}"
+    try:
+        if not cluster.shares(root / "parts", token):
+            raise IrstkitError(
+                "the cluster's workers do not see this folder, and sequences are written where they are made",
+                path=root,
+                hint="an output folder that every worker mounts under the same path",
+            )
+        note(f"Dask, {cluster.slots} at once: the workers see {root} and write the frames; a part is a task")
+        yield from cluster.results(job, tasks, root / "parts" / token)
+    finally:
+        (root / "parts" / token).unlink(missing_ok=True)

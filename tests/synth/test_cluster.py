@@ -13,6 +13,7 @@ from irstkit.synth import generate as generating
 from irstkit.synth import writer
 from irstkit.synth.cluster import Cluster, connect
 from irstkit.synth.generate import generate
+from irstkit.synth.sequences.generate import generate as sequences
 
 distributed = pytest.importorskip("distributed")
 ARGUMENTS = {"preset": "nudt", "size": 64, "splits": {"train": 0.7, "val": 0.3}}
@@ -80,9 +81,22 @@ def test_same_bytes_as_one_process(
     if not shared:
         honest = Cluster.shares
         monkeypatch.setattr(Cluster, "shares", lambda *a: honest(*a) and False)
-    generate(tmp_path / "many", count, 3, backgrounds, dask=running, **ARGUMENTS)
+    monkeypatch.chdir(tmp_path)  # the workers run in another folder
+    generate("many", count, 3, backgrounds, dask=running, **ARGUMENTS)
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
     assert said in capfd.readouterr().err
+
+
+def test_sequences_too(running, backgrounds, tmp_path, monkeypatch):
+    options = {"preset": "daub", "size": (96, 80)}
+    sequences(tmp_path / "one", 3, 4, 1, backgrounds, workers=1, **options)
+    monkeypatch.chdir(tmp_path)
+    sequences("many", 3, 4, 1, backgrounds, dask=running, **options)
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+    honest = Cluster.shares
+    monkeypatch.setattr(Cluster, "shares", lambda *a: honest(*a) and False)
+    with pytest.raises(IrstkitError, match="do not see this folder"):
+        sequences("apart", 3, 4, 1, backgrounds, dask=running, **options)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
