@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .cli_realism import report, tune
 from .cli_sequences import make_command
 
 
@@ -403,3 +404,5 @@ def scenes_train(
 
 
 cli.add_command(make_command(_splits))
+cli.add_command(report)
+cli.add_command(tune)
