@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from ..annotate.console import note, track
 from ..annotate.errors import IrstkitError
 from ..datasets.readers import open_dataset
 from ..datasets.records import Dataset, Record, split_hash
+from .device_sums import LEVELS, Pending
 from .metrics import SegmentationMeter, Settings, as_binary
 from .metrics_report import attribute_lookup, bootstrap, breakdown
 from .metrics_roc import PixelRoc, PixelRocMeter, TargetRoc, merge_target_rocs, target_roc
+from .metrics_shooting import ShootingMeter
 from .predictor import Predictor
 from .sources import NetworkSource, Source
 
-LEVELS = 1 / (1 + np.exp(-np.linspace(-20, 30, 2048)))
-"""Thresholds of a set's curves: 2048, equally spaced in logit. At each of them the curve is exact."""
 FA_LIMITS = (1e-6, 1e-5, 1e-4)
 BREAKDOWNS = ("kind", "size", "scr", "scene", "sequence")
 
@@ -36,6 +37,7 @@ class Scores:
     meter: SegmentationMeter
     target: TargetRoc | None = None
     pixel: PixelRoc | None = None
+    shooting: ShootingMeter | None = None
     seconds: float = 0.0
     maps: dict[str, NDArray] = field(default_factory=dict)
 
@@ -67,61 +69,104 @@ def score(
     settings: Settings | None = None,
     *,
     curves: bool = False,
+    shooting: bool = False,
     keep: bool = False,
     workers: int = 2,
 ) -> Scores:
-    """Score the maps of ``source``; the network runs ahead while threads label components.
+    """Score the maps of ``source``, an image after the other.
+
+    Threads read images and masks ahead and look at components behind; between them this thread keeps the
+    network busy, whose device sums the pixels (:mod:`.device_sums`). Results are collected in the order of the
+    records: no number depends on ``workers``.
 
     Parameters
     ----------
     curves
         The target ROC and the pixel ROC too, at :data:`LEVELS`.
+    shooting
+        The shooting rules too (:mod:`.metrics_shooting`).
     keep
         Keep the masks, for a gallery.
+    workers
+        Threads beside this one.
     """
     settings = settings or Settings()
-    total = SegmentationMeter(
-        settings.threshold, settings.distance, settings.matching, settings.connectivity, settings.empty
-    )
+    out = Scores(_meter(settings))
     pixels = PixelRocMeter("exact")
     rocs: list[TargetRoc] = []
-    out = Scores(total)
+    out.shooting = ShootingMeter(connectivity=settings.connectivity) if shooting else None
+    network = isinstance(source, NetworkSource) and not shooting  # whose device gives no probabilities
 
-    def one(record: Record, values: NDArray) -> tuple[SegmentationMeter, TargetRoc | None, PixelRocMeter]:
-        meter = SegmentationMeter(
-            settings.threshold, settings.distance, settings.matching, settings.connectivity, settings.empty
-        )
-        mask = record.read_mask()
-        meter.update(values, mask, id=record.id)
-        roc, part = None, PixelRocMeter("exact")
-        if curves:
-            ranks = to_ranks(values)
+    def read(record: Record) -> tuple[NDArray | None, NDArray[np.bool_]]:
+        return (record.read_image() if network else None), record.read_mask()
+
+    def one(record: Record, found: NDArray | Pending, mask: NDArray[np.bool_]) -> _Part:
+        meter, roc, part = _meter(settings), None, PixelRocMeter("exact")
+        aimed = ShootingMeter(connectivity=settings.connectivity) if shooting else None
+        if isinstance(found, Pending):
+            try:
+                answer = found.wait()
+            except IrstkitError as error:
+                raise IrstkitError(error.message, where=f"image {record.id}") from error
+            values, ranks = answer.positive, answer.ranks
+            meter.update(values, mask, id=record.id, sums=answer.sums)
+            if answer.counts is not None:
+                seen = np.flatnonzero(answer.counts.any(axis=0))
+                part.add(_as_values(seen), answer.counts[:, seen])
+        else:
+            values, ranks = found, None
+            meter.update(values, mask, id=record.id)
+            if aimed is not None:
+                aimed.update_levels(values, mask, settings.threshold, id=record.id)
+            if curves:
+                ranks = to_ranks(values)
+                part.update(_as_values(ranks), mask, id=record.id)
+        if ranks is not None:
             roc = target_roc(
-                ranks, mask, distance=settings.distance, connectivity=settings.connectivity, id=record.id
+                _as_values(ranks),
+                mask,
+                distance=settings.distance,
+                connectivity=settings.connectivity,
+                id=record.id,
             )
-            part.update(ranks, mask, id=record.id)
-        return meter, roc, part
+        positive = as_binary(values, settings.threshold, record.id) if keep else None
+        return _Part(meter, roc, part, positive, aimed)
 
-    def collect(done: Future) -> None:
-        meter, roc, part = done.result()
-        total.merge(meter)
-        if roc is not None:
-            rocs.append(roc)
-            pixels.merge(part)
+    def collect(record: Record, done: Future[_Part]) -> None:
+        part = done.result()
+        out.meter.merge(part.meter)
+        if part.target is not None:
+            rocs.append(part.target)
+            pixels.merge(part.pixel)
+        if part.positive is not None:
+            out.maps[record.id] = part.positive
+        if part.shooting is not None and out.shooting is not None:
+            out.shooting.merge(part.shooting)
 
     with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future] = deque()
+        behind: deque[tuple[Record, Future[_Part]]] = deque()
+        ahead: deque[Future] = deque()
+        left = iter(records)
+
+        def prefetch(count: int) -> None:
+            ahead.extend(pool.submit(read, record) for record in islice(left, count))
+
+        prefetch(2 * workers)
         for record in track(records, f"evaluating {source.name}"):
+            image, mask = ahead.popleft().result()
+            prefetch(1)
             start = time.perf_counter()
-            values = source.map(record)
+            found: NDArray | Pending
+            if isinstance(source, NetworkSource) and image is not None and not shooting:
+                found = source.begin(image, _of_size(mask, image, record), settings.threshold, curves=curves)
+            else:
+                found = source.map(record)
             out.seconds += time.perf_counter() - start
-            if keep:
-                out.maps[record.id] = as_binary(values, settings.threshold, record.id)
-            waiting.append(pool.submit(one, record, values))
-            while len(waiting) > 4 * workers:  # in order, so that every list is a function of the records
-                collect(waiting.popleft())
-        while waiting:
-            collect(waiting.popleft())
+            behind.append((record, pool.submit(one, record, found, mask)))
+            while len(behind) > 4 * workers:  # in order, so that every list is a function of the records
+                collect(*behind.popleft())
+        while behind:
+            collect(*behind.popleft())
     if curves and rocs:
         merged = merge_target_rocs(rocs)
         out.target = TargetRoc(
@@ -132,10 +177,39 @@ def score(
     return out
 
 
-def to_ranks(values: NDArray) -> NDArray[np.float64]:
-    """How many of :data:`LEVELS` lie below each probability, / 2048: thresholds among them are kept exactly."""
+@dataclass(frozen=True)
+class _Part:
+    """What one image adds."""
+
+    meter: SegmentationMeter
+    target: TargetRoc | None
+    pixel: PixelRocMeter
+    positive: NDArray[np.bool_] | None
+    shooting: ShootingMeter | None = None
+
+
+def _meter(s: Settings) -> SegmentationMeter:
+    return SegmentationMeter(s.threshold, s.distance, s.matching, s.connectivity, s.empty)
+
+
+def _of_size(mask: NDArray[np.bool_], image: NDArray, record: Record) -> NDArray[np.bool_]:
+    if mask.shape != image.shape:
+        raise IrstkitError(
+            f"the image is {image.shape[1]}x{image.shape[0]}, its mask {mask.shape[1]}x{mask.shape[0]}",
+            path=record.mask,
+        )
+    return mask
+
+
+def to_ranks(values: NDArray) -> NDArray[np.int16]:
+    """How many of :data:`LEVELS` lie below each probability: thresholds among them are kept exactly."""
     probability = values.astype(np.float64) if values.dtype != bool else values * 1.0
-    return np.searchsorted(LEVELS, probability, side="left") / len(LEVELS)
+    return np.searchsorted(LEVELS, probability, side="left").astype(np.int16)
+
+
+def _as_values(ranks: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Ranks as the metrics take them, from 0 to 1; exact, since 2048 is a power of two."""
+    return ranks.astype(np.float32) / np.float32(len(LEVELS))
 
 
 def from_ranks(thresholds: NDArray) -> NDArray[np.float64]:
@@ -152,6 +226,7 @@ def evaluate(
     *,
     settings: Settings | None = None,
     curves: bool = False,
+    shooting: bool = False,
     by: Sequence[str] = (),
     resamples: int = 0,
 ) -> dict[str, Any]:
@@ -163,6 +238,8 @@ def evaluate(
         Threshold, matching distance and rule, connectivity: see :class:`.metrics.Settings`.
     curves
         ``roc``: pixel AUC, target AUC up to Fa 1e-4, Pd at Fa 1e-6, 1e-5, 1e-4.
+    shooting
+        ``shooting``: Pd, Fa and AUC by the rules that STD2Net and DTUM publish.
     by
         Break the numbers down: ``kind``, ``size``, ``scr``, ``scene``, ``sequence``.
     resamples
@@ -172,7 +249,7 @@ def evaluate(
     source = NetworkSource(source) if isinstance(source, Predictor) else source
     data = data if isinstance(data, Dataset) else open_dataset(data)
     records, name = labelled_part(data, split)
-    scores = score(source, records, settings, curves=curves)
+    scores = score(source, records, settings, curves=curves, shooting=shooting)
     return report(source, data, records, name, scores, by=by, resamples=resamples)
 
 
@@ -219,6 +296,8 @@ def report(
             },
             "thresholds": f"{len(LEVELS)}, equally spaced in logit from -20 to 30",
         }
+    if scores.shooting is not None:
+        result["shooting"] = scores.shooting.compute(scores.meter.settings.threshold)
     if resamples:
         groups: dict[Any, Any] = {r.id: r.sequence if r.sequence is not None else r.id for r in records}
         found = bootstrap(scores.meter, resamples=resamples, groups=groups)
@@ -243,7 +322,7 @@ def _attributes(record: Record) -> list[dict[str, Any]]:
     rows = []
     for box, attributes in zip(record.boxes, known, strict=True):
         x1, y1, x2, y2 = box.tolist()
-        rows.append({"x": (x1 + x2 - 1) / 2, "y": (y1 + y2 - 1) / 2, **attributes})
+        rows.append({"x": (x1 + x2 - 1) / 2, "y": (y1 + y2 - 1) / 2, **attributes, "box": (x1, y1, x2, y2)})
     return rows
 
 
@@ -285,6 +364,12 @@ def table(result: dict[str, Any]) -> str:
             f"AUC        pixel {show(roc['pixel_auc'])} %, target up to Fa 1e-4 {show(roc['target_auc'])} %"
         )
         lines.append(f"Pd         {', '.join(points)}")
+    if "shooting" in r:
+        s = r["shooting"]
+        lines.append(
+            f"shooting   Pd {show(s['pd'])} %   Fa {show(s['fa'], 1e6)} x 1e-6   AUC {show(s['auc'], 1, 4)}   "
+            f"(as STD2Net and DTUM publish; {s['rule'].removeprefix('shooting, ')}, >= {s['threshold']:g})"
+        )
     lines += [
         "",
         f"{r['images']} images of {r['data']} {r['split']} (hash {r['split_hash']}), {r['pixels']} pixels",

@@ -23,7 +23,7 @@ from .checkpoint import load_checkpoint, load_weights, save_checkpoint, weights_
 from .material import Material
 from .models import build, count_parameters
 from .predictor import choose_device
-from .runs import clear_folder, prepare_folder, versions, write_log, write_run
+from .runs import clear_folder, clear_half_written, prepare_folder, versions, write_log, write_run
 from .runtime import (
     board_writer,
     cpu_name,
@@ -133,6 +133,7 @@ class _Run:
         begun, first = time.monotonic(), self.step
         if not self.resumed:
             clear_folder(self.out)
+        clear_half_written(self.out)
         self.out.mkdir(parents=True, exist_ok=True)
         write_log(self.out, self.history)
         write_run(self.out, self._report("running"))

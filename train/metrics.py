@@ -109,7 +109,14 @@ class Settings:
             raise IrstkitError(f"empty is skip, one or zero, got {self.empty!r}")
 
 
-def evaluate_image(prediction: Any, target: Any, settings: Settings, *, id: Hashable = None) -> ImageResult:
+def evaluate_image(
+    prediction: Any,
+    target: Any,
+    settings: Settings,
+    *,
+    id: Hashable = None,
+    sums: tuple[int, int, int] | None = None,
+) -> ImageResult:
     """Score one image.
 
     Parameters
@@ -122,6 +129,8 @@ def evaluate_image(prediction: Any, target: Any, settings: Settings, *, id: Hash
         and floats (positive above 0.5) are taken too.
     id
         Named in errors and rows.
+    sums
+        (TP, FP, FN), where they are known already; components are looked at all the same.
 
     Raises
     ------
@@ -139,7 +148,10 @@ def evaluate_image(prediction: Any, target: Any, settings: Settings, *, id: Hash
         )
     ours, theirs = np.flatnonzero(truth), np.flatnonzero(positive)
     hit = positive.ravel()[ours]
-    tp = int(np.count_nonzero(hit))
+    if sums is None:
+        tp = int(np.count_nonzero(hit))
+        sums = tp, len(theirs) - tp, len(ours) - tp
+    tp, fp, fn = sums
     targets = components_at(ours, truth, settings.connectivity)
     predictions = components_at(theirs, positive, settings.connectivity)
     matched = match(targets, predictions, distance=settings.distance, matching=settings.matching)
@@ -159,8 +171,8 @@ def evaluate_image(prediction: Any, target: Any, settings: Settings, *, id: Hash
         id,
         truth.size,
         tp,
-        len(theirs) - tp,
-        len(ours) - tp,
+        fp,
+        fn,
         len(targets),
         matched.detected,
         len(matched.false),
@@ -197,11 +209,18 @@ class SegmentationMeter:
         self.target_rows: list[TargetRow] = []
         self._ids: set[Hashable] = set()
 
-    def update(self, prediction: Any, target: Any, *, id: Hashable = None) -> ImageResult:
+    def update(
+        self,
+        prediction: Any,
+        target: Any,
+        *,
+        id: Hashable = None,
+        sums: tuple[int, int, int] | None = None,
+    ) -> ImageResult:
         """Add one image (see :func:`evaluate_image`); an ``id`` seen before is refused."""
         if id is not None and id in self._ids:
             raise IrstkitError("this image was already counted", where=_name(id))
-        result = evaluate_image(prediction, target, self.settings, id=id)
+        result = evaluate_image(prediction, target, self.settings, id=id, sums=sums)
         self.rows.append(result.row)
         self.target_rows.extend(result.target_rows)
         if id is not None:

@@ -213,20 +213,26 @@ def attribute_lookup(
     """Attributes of targets from the annotations of a data set, by position.
 
     A mask's components and a COCO file's annotations need not come in one order, and touching targets make
-    one component: each target takes the annotation whose centre is nearest, within ``reach`` pixels.
+    one component: each target takes the annotation whose box is nearest to its centroid, or holds it, within
+    ``reach`` pixels; of several that hold it, the one whose centre is nearest. Without a box, the centre is it.
 
     Parameters
     ----------
     annotations
-        ``{image id: [{"x": ..., "y": ..., **attributes}, ...]}``, centres in pixels (pixel centres at whole
-        numbers). ``scr_achieved`` is offered as ``scr`` where no ``scr`` is given.
+        ``{image id: [{"x": ..., "y": ..., "box": (x1, y1, x2, y2), **attributes}, ...]}``, centres in pixels
+        (pixel centres at whole numbers), boxes half-open, if there are any. ``scr_achieved`` is offered as ``scr`` where no ``scr`` is given.
     """
 
     def look(row: TargetRow) -> Mapping[str, Any]:
         best: Mapping[str, Any] = {}
-        nearest = reach
+        nearest = reach, math.inf
         for one in annotations.get(row.id, ()):
-            apart = math.hypot(one["x"] - row.x, one["y"] - row.y)
+            x, y = one["x"], one["y"]
+            left, top, right, bottom = one.get("box", (x, y, x + 1, y + 1))
+            outside = math.hypot(
+                max(left - row.x, 0, row.x - (right - 1)), max(top - row.y, 0, row.y - (bottom - 1))
+            )
+            apart = outside, math.hypot(x - row.x, y - row.y)
             if apart < nearest:
                 best, nearest = one, apart
         if "scr" not in best and "scr_achieved" in best:

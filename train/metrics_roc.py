@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ..annotate.errors import IrstkitError
 from .metrics import as_mask, as_probability
 from .metrics_match import Edge, _assign, components
-from .metrics_tree import NearStates, near_states
+from .metrics_near import NearStates
+from .metrics_tree import as_levels, near_states
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,24 +96,29 @@ def target_roc(
             where=None if id is None else f"image {id}",
         )
     targets = components(truth, connectivity=connectivity)
-    states, ascending = near_states(probability, targets, distance, connectivity=connectivity)
-    # Distinct values, rising, from 0; and how many pixels are above each
+    levels, table = as_levels(probability)
+    ascending = np.sort(levels, axis=None)
+    ascending = ascending[np.searchsorted(ascending, 0, side="right") :]
+    states = near_states(levels, ascending, targets, distance, connectivity=connectivity)
+    # Distinct levels, rising, from 0; and how many pixels lie below each
     n = len(ascending)
-    new = np.ones(n + 1, bool)
+    new = np.empty(n + 1, bool)
+    new[:1] = new[n:] = True
     np.not_equal(ascending[1:], ascending[:-1], out=new[1:n])
-    step = np.flatnonzero(new)  # where each distinct value starts, and n
-    values = np.zeros(len(step), ascending.dtype)
-    values[1:] = ascending[step[:-1]]
-    detected, matched = _along(values, states)
+    step = np.flatnonzero(new)  # where each distinct level starts, and n
+    distinct = np.zeros(len(step), np.int32)
+    distinct[1:] = ascending[step[:-1]]
+    detected, matched = _along(distinct, states)
     np.add(matched, step, out=matched)
     np.subtract(n, matched, out=matched)  # positives are n - step
+    values = distinct.view(np.float32) if table is None else table[distinct]
     return TargetRoc(values[::-1], detected[::-1], matched[::-1], len(targets), int(truth.size))
 
 
 def _along(values: NDArray, states: NearStates) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Matched targets and the area of what they are matched to, at each (rising) value."""
     detected, matched = np.zeros((2, len(values) + 1), np.int64)
-    low, high = np.searchsorted(values, states.low), np.searchsorted(values, states.high)
+    low, high = (np.searchsorted(values, v.astype(values.dtype)) for v in (states.low, states.high))
     free = _uncontested(states, low, high)
     for begin, end, area in [
         (low[free], high[free], states.area[free]),
@@ -132,15 +138,13 @@ def _uncontested(states: NearStates, low: NDArray, high: NDArray) -> NDArray[np.
     if not len(low):
         return np.zeros(0, bool)
     _, inverse, count = np.unique(states.component, return_inverse=True, return_counts=True)
-    shared = count[inverse] > 1
-    # sweep each target's states by their lower end: a running maximum of upper ends finds overlaps
-    bad = set(states.target[shared].tolist())
+    bad = set(states.target[count[inverse] > 1].tolist())
+    # each target's states by their lower end: a running maximum of upper ends finds overlaps
     order = np.lexsort((low, states.target))
-    t, lo, hi = states.target[order], low[order], high[order]
-    for target in np.unique(t).tolist():
-        mine = t == target
-        if np.any(np.maximum.accumulate(hi[mine])[:-1] > lo[mine][1:]):
-            bad.add(target)
+    t = states.target[order]
+    apart = t * (int(high.max()) + 1)  # keeps targets from each other
+    overlap = np.maximum.accumulate(high[order] + apart)[:-1] > (low[order] + apart)[1:]
+    bad.update(t[1:][overlap].tolist())
     return ~np.isin(states.target, list(bad))
 
 
@@ -265,6 +269,12 @@ class PixelRocMeter:
         hits = np.bincount(at[truth], minlength=self._counts.shape[1])
         self._counts[1] += hits
         self._counts[0] += np.bincount(at, minlength=self._counts.shape[1]) - hits
+
+    def add(self, values: NDArray, counts: NDArray[np.int64]) -> None:
+        """Add pixels that are counted already: (n,) rising values, (2, n) background and target pixels."""
+        if self.mode != "exact":
+            raise IrstkitError(f"counted values need the mode exact, this is {self.mode}")
+        self._parts.append((values, counts))
 
     def merge(self, other: PixelRocMeter) -> PixelRocMeter:
         """Add the pixels of another part and return ``self``."""

@@ -1,22 +1,26 @@
-"""Every component that any threshold makes near a target: one pass over the sorted pixels.
+"""Every component that any threshold makes near a target: one pass over the whole image.
 
 As the threshold falls, components are born at local maxima, grow pixel by pixel and merge at saddles. The
 pass follows all of them at once, in whole-array steps (a union-find in Python would take a second an image):
 
-1. pixels are sorted once; ranks replace values, so that all pixels differ;
-2. every pixel points to its highest neighbour; following the pointers gives its *basin*. Above its highest
-   saddle a basin's pixels form one component, whose states are running sums along the sorted pixels;
-3. all basins look for their highest saddle at once (Boruvka's step for spanning trees) and die into the basin
-   behind it: from there on their pixels join the survivor, at the rank of that saddle. The number of basins
+1. values become whole-number *levels*, in the same order; equal levels are ordered by position, so that of two
+   pixels one is always higher. Which of its 8 neighbours are higher is one byte a pixel, and tables of 256
+   entries tell the rest: a pixel without a higher neighbour is a peak; one whose higher neighbours fall into
+   several connected arcs is where components may merge; every other one just joins the component of its arc;
+2. every pixel points to a higher neighbour; following the pointers gives its *basin*. The few edges between
+   basins are the merging pixels' arcs;
+3. all basins look for their highest edge at once (Boruvka's step for spanning trees) and die into the basin
+   behind it: from there on their pixels join the survivor, at the level of that edge. The number of basins
    at least halves; the step repeats until nobody has a neighbour.
 
-A component's states are thus the prefix sums of its pixels by *effective rank*, the lower of a pixel's own
-rank and the saddle by which its basin was joined.
+A component's states are thus the prefix sums of its pixels by *effective level*, the lower of a pixel's own
+level and that of the edge by which its basin was joined. Only components whose box reaches a target are
+looked at, and of the one that holds nearly all pixels in the end only the levels where its centroid may come
+near one.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -25,330 +29,351 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .metrics_match import Components, _strictly_near
+from .metrics_match import Components
+from .metrics_near import Collector, Grid, NearStates, grid_of, spread
 
-_TIE = 1e-6
+_BLOCKS = 128
+"""Blocks of levels, with about as many pixels each, in which a component's states are looked at first."""
+_HELD = 16_000
+"""Pixels that are looked at together: large arrays cost more than many calls."""
+_RING = ((1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1))
+"""(x, y) of the neighbours, bit 0 first; bits 4 to 7 are opposite to bits 0 to 3."""
 
 
-@dataclass(frozen=True, eq=False)
-class NearStates:
-    """States of components, each near a target; one entry for each (target, state).
+def as_levels(values: NDArray) -> tuple[NDArray[np.int32], NDArray | None]:
+    """Whole numbers in the order of ``values`` (in [0, 1]), above 0 where these are.
 
-    A state is a component while it keeps its pixels: for thresholds ``low <= t < high`` (positive: value
-    > t). ``component`` numbers the states, so that one state near two targets is recognised; ``area`` in
-    pixels, ``distance`` between the centroids in pixels.
+    Returns
+    -------
+    levels
+        int32, of the same shape.
+    table
+        The value of each level from 0; None for float32, whose levels are its bits: positive floats order as
+        their bits do.
     """
-
-    target: NDArray[np.intp]
-    component: NDArray[np.int64]
-    low: NDArray[np.floating]
-    high: NDArray[np.floating]
-    area: NDArray[np.int64]
-    distance: NDArray[np.float64]
-
-
-def sort_pixels(values: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
-    """The values above 0 of a flat array in ascending order (ties by position), and where they are."""
     if values.dtype == np.float16:
         values = values.astype(np.float32)
-    if values.dtype == np.float32 and len(values) < 2**31:
-        # Positive floats order as their bits do: value and position in one integer sort at twice the speed.
-        keys = values.view(np.int32).astype(np.int64)
-        keys <<= 32
-        keys += np.arange(len(values))
-        keys.sort()
-        keys = keys[np.searchsorted(keys, 1 << 32) :]  # the smallest positive float has bits 1
-        halves = keys.view(np.int32).reshape(-1, 2)
-        low = 0 if sys.byteorder == "little" else 1
-        return np.ascontiguousarray(halves[:, 1 - low]).view(np.float32), halves[:, low].astype(np.int64)
-    order = np.argsort(values, kind="stable")
-    ascending = values[order]
-    first = int(np.searchsorted(ascending, 0, side="right"))
-    return ascending[first:], order[first:]
+    if values.dtype == np.float32:
+        levels = np.ascontiguousarray(values).view(np.int32)
+        return (levels if levels.min() >= 0 else np.maximum(levels, 0)), None  # the bits of -0 are negative
+    flat = values.ravel()
+    order = np.argsort(flat)
+    ascending = flat[order]
+    new = np.empty(len(flat), bool)
+    new[0] = ascending[0] > 0
+    np.not_equal(ascending[1:], ascending[:-1], out=new[1:])
+    levels = np.empty(len(flat), np.int32)
+    levels[order] = np.cumsum(new, dtype=np.int32)
+    return levels.reshape(values.shape), np.append(np.zeros(1, flat.dtype), ascending[new])
 
 
 def near_states(
-    image: NDArray, targets: Components, distance: float, *, connectivity: int = 8
-) -> tuple[NearStates, NDArray]:
+    levels: NDArray[np.int32],
+    ascending: NDArray[np.int32],
+    targets: Components,
+    distance: float,
+    *,
+    connectivity: int = 8,
+) -> NearStates:
     """The states that come strictly nearer than ``distance`` to a target's centroid.
 
     Parameters
     ----------
-    image
-        (H, W) probabilities, values in [0, 1]; pixels of value 0 are never positive.
+    levels
+        (H, W) as :func:`as_levels` gives them; pixels of level 0 are never positive.
+    ascending
+        The levels above 0, sorted.
     targets
         Components of the mask.
-
-    Returns
-    -------
-    states
-        See :class:`NearStates`.
-    ascending
-        The values above 0, sorted: the positives at every threshold can be read from it.
     """
-    height, width = image.shape
-    # One column of zeros on the right: a neighbour is then a fixed step away in the flat array.
-    padded = np.zeros((height, width + 1), np.float64 if image.dtype == np.float64 else np.float32)
-    padded[:, :width] = image
-    ascending, order = sort_pixels(padded.ravel())
-    collect = _Collector(padded.shape, targets, distance, ascending)
-    if len(targets) and len(order):
-        _Basins(padded.shape, order, connectivity).follow(collect)
-    return collect.result(), ascending
+    grid = grid_of(levels.shape)
+    collect = Collector(grid, levels.shape, targets, distance)
+    if len(targets) and len(ascending):
+        _Basins(levels, ascending, grid, connectivity).follow(collect)
+    return collect.result()
+
+
+# ------------------------------------------------------------------------------------------------ neighbours
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """What the byte of higher neighbours says. Neighbours are bits of :data:`_RING`; 8 stands for none.
+
+    ``way``: one of the arc in which it lies deepest; ``merging``: 1 where there are several arcs; ``others``:
+    (3, 256), one neighbour of each further arc.
+    """
+
+    way: NDArray[np.uint8]
+    merging: NDArray[np.uint8]
+    others: NDArray[np.uint8]
 
 
 @lru_cache(maxsize=2)
-def _coordinates(shape: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """x, y and number of each position of a flat image: the same for all images of a set."""
-    number = np.arange(shape[0] * shape[1])
-    y, x = np.divmod(number, shape[1])
-    return x, y, number
+def _tables(connectivity: int) -> _Tables:
+    near = [
+        [
+            abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1
+            or (connectivity == 8 and max(abs(a[0] - b[0]), abs(a[1] - b[1])) == 1)
+            for b in _RING
+        ]
+        for a in _RING
+    ]
+    way, merging = np.full(256, 8, np.uint8), np.zeros(256, np.uint8)
+    others = np.full((3, 256), 8, np.uint8)
+    for code in range(256):
+        rest = [k for k in range(8) if code >> k & 1]
+        arcs: list[list[int]] = []
+        while rest:
+            arc = [rest.pop(0)]
+            for k in arc:  # grows while it is walked
+                arc += [m for m in rest if near[k][m]]
+                rest = [m for m in rest if m not in arc]
+            if connectivity == 4:
+                arc = [k for k in arc if k % 2 == 0]  # those that touch the pixel itself
+            if arc:
+                arcs.append(arc)
+        arcs.sort(key=len, reverse=True)
+        for n, arc in enumerate(arcs):
+            # the middle of an arc is nearest to straight uphill: short ways to the peak
+            middle = min(arc, key=lambda k: (sum(min((k - m) % 8, (m - k) % 8) for m in arc), k))
+            if n:
+                others[n - 1, code] = middle
+            else:
+                way[code] = middle
+        merging[code] = len(arcs) > 1
+    return _Tables(way, merging, others)
+
+
+def _steps(stride: int) -> NDArray[np.int32]:
+    """From a pixel to each neighbour; 0 for none."""
+    return np.array([y * stride + x for x, y in _RING] + [0], np.int32)
 
 
 class _Basins:
-    """The pixels by basin, and the saddles between basins."""
+    """The pixels by basin, and the edges between basins by ascending level.
 
-    def __init__(self, shape: tuple[int, int], order: NDArray[np.int64], connectivity: int) -> None:
-        n = len(order)
-        self.shape, self.order = shape, order
-        # Ranks are exact in float32 below 2**24 pixels; OpenCV dilates no integers of that size.
-        kind: type[np.floating] = np.float32 if n < 2**24 else np.float64
-        rank: NDArray[Any] = np.full(shape[0] * shape[1], -1, kind)
-        rank[order] = np.arange(n, dtype=kind)
-        kernel = np.ones((3, 3), np.uint8)
-        if connectivity == 4:
-            kernel[::2, ::2] = 0
-        highest = np.asarray(cv2.dilate(rank.reshape(shape), kernel)).ravel()
-        # Pixels of value 0 (rank -1) get a pointer without meaning; no other pixel points to them.
-        up = order[highest.astype(np.int64)]
-        while True:
-            further = up[up]
-            if np.array_equal(further, up):
-                break
-            up = further
-        peaks = np.flatnonzero((highest == rank) & (rank >= 0))
-        self.count = len(peaks)
-        number = np.zeros(len(rank), np.int32)
-        number[peaks] = np.arange(self.count, dtype=np.int32)
-        basin = number[up]
-        self._find_saddles(rank, basin, connectivity)
-        self.basin = basin[order]  # by rank
-        # pixels by (basin, rank), as one sorted integer each
-        self.keys = self.basin.astype(np.int64)
-        self.keys <<= 32
-        self.keys += np.arange(n)
-        self.keys.sort()
-        self.start = np.searchsorted(self.keys, np.arange(self.count + 1) << 32)
+    ``basin`` of the flat image (``count`` where no pixel is positive), ``level`` and ``block`` likewise.
+    """
 
-    def _find_saddles(self, rank: NDArray, basin: NDArray[np.int32], connectivity: int) -> None:
-        """Pairs of neighbouring pixels of different basins, by ascending rank of the lower pixel."""
-        width = self.shape[1]
+    def __init__(
+        self, levels: NDArray[np.int32], ascending: NDArray[np.int32], grid: Grid, connectivity: int
+    ) -> None:
+        self.grid = grid
+        height = len(levels)
+        a, b, stride = grid.begin, grid.end, grid.stride
+        flat = np.zeros(grid.size, np.int32)
+        flat[stride:b].reshape(height, stride)[:, 1:] = levels
+        self.level = flat[a:b]
+        positive = self.level > 0
+        steps, tables = _steps(stride), _tables(connectivity)
+        code = np.zeros(b - a, np.uint8)
+        bit = np.empty_like(code)
+        for k in range(4):
+            step = int(steps[k])
+            later = (flat[a : b + step] >= flat[a - step : b]).view(np.uint8)  # of two equal ones the later
+            code |= np.multiply(later[step:], 1 << k, out=bit)
+            code |= np.multiply(later[: b - a], 16 << k, out=bit)
+        code ^= 0xF0  # seen from the later pixel, the earlier one is higher where it is not lower
+        code *= positive
+        # Pixels of level 0 point to themselves. Where most are such, only the others are worth a step.
+        few = 2 * len(ascending) < b - a
+        at: Any = np.flatnonzero(positive) if few else slice(None)
+        where = grid.number[a:b][at]
+        pointer = grid.number.copy()
+        pointer[a:b][at] += cv2.LUT(code[at][None], steps[tables.way][None])[0]
+        for _ in range(3):  # ways of 8 steps; then only the few longer ones
+            if few:
+                pointer[where] = pointer[pointer[where]]
+            else:
+                pointer = pointer.take(pointer, mode="clip")
+        up = pointer[a:b][at]
+        rest = np.flatnonzero(pointer.take(up, mode="clip") != up)
+        while len(rest):
+            pointer[where[rest]] = up[rest] = pointer[up[rest]]
+            rest = rest[pointer[up[rest]] != up[rest]]
+        self.peaks = where[(up == where) & positive[at]] - a
+        self.count = len(self.peaks)
+        number = np.full(grid.size, self.count, np.int32)
+        number[self.peaks + a] = np.arange(self.count, dtype=np.int32)
+        basin = np.full(grid.size, self.count, np.int32)
+        basin[a:b][at] = number.take(up, mode="clip")
+        self.basin = basin[a:b]
+        self.block = self._divide(ascending, at)
+        self._find_edges(code, basin, steps, tables)
+
+    def _divide(self, ascending: NDArray[np.int32], at: Any) -> NDArray[np.intp]:
+        """Blocks of levels, numbered from the highest; ``blocks`` of them, and one more for level 0."""
+        peak, n = int(ascending[-1]), len(ascending)
+        self.shift = max(0, peak.bit_length() - 14)
+        edges = ascending[np.linspace(0, n - 1, min(n, _BLOCKS)).astype(np.intp)] >> self.shift
+        count = np.bincount(edges, minlength=(peak >> self.shift) + 1)
+        above = np.cumsum(count[::-1])[::-1]  # falls as the level rises; at the top 1 or more
+        self.table = above - above[-1]
+        self.blocks = int(self.table[0]) + 1
+        level = self.level[at]
+        block = np.full(len(self.level), self.blocks)
+        block[at] = self.table.take(level >> self.shift, mode="clip")
+        block[self.level <= 0] = self.blocks
+        return block
+
+    def block_of(self, level: NDArray[np.int64]) -> NDArray[np.intp]:
+        """The block of each level above 0; that of the lowest for 0 and of the highest for those above all."""
+        return self.table.take(level >> self.shift, mode="clip")
+
+    def _find_edges(self, code: NDArray[np.uint8], basin: NDArray[np.int32], steps, tables: _Tables) -> None:
+        at = np.flatnonzero(cv2.LUT(code[None], tables.merging[None])[0].view(bool))
+        kinds = code[at]
+        here, level = self.basin[at], self.level[at]
         low, one, two = [], [], []
-        for step in (1, width, width + 1, width - 1)[: 4 if connectivity == 8 else 2]:
-            at = np.flatnonzero(basin[step:] != basin[:-step])
-            lower = np.minimum(rank[at], rank[at + step])
-            real = lower >= 0
-            at = at[real]
-            low.append(lower[real])
-            one.append(basin[at])
-            two.append(basin[at + step])
+        for row in tables.others:
+            there = basin[at + self.grid.begin + steps[row[kinds]]]
+            apart = np.flatnonzero(there != here)
+            low.append(level[apart])
+            one.append(here[apart])
+            two.append(there[apart])
         keys = np.concatenate(low).astype(np.int64)
         keys <<= 32
         keys += np.arange(len(keys))
         keys.sort()
-        at = keys & 0xFFFFFFFF
-        self.saddle, self.one, self.two = keys >> 32, np.concatenate(one)[at], np.concatenate(two)[at]
+        turn = keys & 0xFFFFFFFF
+        self.edge = keys >> 32
+        self.one, self.two = (np.concatenate(v)[turn].astype(np.intp) for v in (one, two))
 
-    def follow(self, collect: _Collector) -> None:
-        """Hand every component state to ``collect``, basin by basin as they die."""
+    def follow(self, collect: Collector) -> None:
+        """Hand every component state to ``collect``."""
         here = np.arange(self.count)
         root = here.copy()  # the survivor each original basin belongs to
-        joined = np.full(self.count, len(self.order), np.int64)  # the rank at which its pixels joined it
-        saddle, one, two = self.saddle, self.one, self.two
-        boxes = self._boxes()
-        while len(saddle):
+        joined = np.full(self.count, 2**31, np.int64)  # the level at which its pixels joined it
+        edge, one, two = self.edge, self.one, self.two
+        pixels = _Pixels(self, collect)
+        boxes = pixels.boxes()
+        while len(edge):
             best = np.full(self.count, -1, np.int64)
             other = best.copy()
-            best[one] = np.arange(len(one))  # saddles ascend: the last write is the highest
+            best[one] = np.arange(len(one))  # edges ascend: the last write is the highest
             other[two] = np.arange(len(two))
             np.maximum(best, other, out=best)
             has = np.flatnonzero(best >= 0)
-            edge = best[has]
+            taken = best[has]
             towards = here.copy()
-            towards[has] = one[edge] + two[edge] - here[has]
+            towards[has] = one[taken] + two[taken] - here[has]
             stay = (towards[towards] == here) & (here < towards)  # each is the other's highest: one stays
             towards[stay] = here[stay]
-            dies = towards != here
-            death = np.full(self.count, len(self.order), np.int64)
-            death[dies] = saddle[best[dies]]
-            self._emit(root, joined, death, dies & collect.in_reach(boxes), collect)
+            gone = np.flatnonzero(towards != here)
+            death = np.full(self.count, 2**31, np.int64)
+            death[gone] = edge[best[gone]]
+            seen = np.zeros(self.count, bool)
+            seen[gone] = collect.in_reach(boxes[:, gone])
+            pixels.want(root, joined, boxes, death, seen)
             np.minimum(joined, death[root], out=joined)
             while True:
                 further = towards[towards]
                 if np.array_equal(further, towards):
                     break
                 towards = further
-            gone = np.flatnonzero(dies)
             for column in boxes:
                 np.minimum.at(column, towards[gone], column[gone])
             root = towards[root]
             one, two = towards[one], towards[two]
             apart = np.flatnonzero(one != two)
-            saddle, one, two = saddle[apart], one[apart], two[apart]
+            edge, one, two = edge[apart], one[apart], two[apart]
         last = np.unique(root)
         if len(last) == 1:
-            self._emit_last(joined, collect)
+            self._hand_over_last(joined, boxes[:, last], collect)
         else:
-            dies = np.zeros(self.count, bool)
-            dies[last] = True
-            self._emit(root, joined, np.full(self.count, -1, np.int64), dies, collect)
+            seen = np.zeros(self.count, bool)
+            seen[last] = collect.in_reach(boxes[:, last])
+            pixels.want(root, joined, boxes, np.zeros(self.count, np.int64), seen)
+        pixels.hand_over()
 
-    def _boxes(self) -> NDArray[np.int64]:
+    def _hand_over_last(self, joined: NDArray[np.int64], box: NDArray[np.int64], collect: Collector) -> None:
+        """All states of the one component that is left in the end, down to the lowest pixel."""
+        key = np.maximum(
+            self.block, np.append(self.block_of(joined), self.blocks).take(self.basin, mode="clip")
+        )
+
+        def look(at: NDArray[np.intp]) -> tuple[NDArray, NDArray, NDArray]:
+            group = self.basin[at]
+            return self.level[at], joined[group], group
+
+        collect.add(key, np.array([0, self.blocks]), look, None, box, np.zeros(1, np.int64))
+
+
+class _Pixels:
+    """The pixels of components that reach a target, gathered over the rounds until they are many.
+
+    Runs of one basin along the rows, sorted by basin, list a basin's pixels without sorting all pixels.
+    """
+
+    def __init__(self, basins: _Basins, collect: Collector) -> None:
+        self.basins, self.collect = basins, collect
+        self.wanted: list[tuple[NDArray, ...]] = []
+        self.held = 0
+        basin, grid = basins.basin, basins.grid
+        edges = np.flatnonzero(basin[1:] != basin[:-1])
+        first, last = np.append(0, edges + 1), np.append(edges, len(basin) - 1)
+        keys = basin[first].astype(np.int64)
+        keys <<= 32
+        keys += np.arange(len(keys))
+        keys.sort()
+        self.start = np.searchsorted(keys, np.arange(basins.count + 1) << 32)
+        turn = keys[: self.start[-1]] & 0xFFFFFFFF  # without the runs of no basin
+        self.first, self.last = first[turn], last[turn]
+        self.area = np.add.reduceat(self.last - self.first + 1, self.start[:-1])
+        self.block = basins.block[basins.peaks]
+        self.grid = grid
+
+    def boxes(self) -> NDArray[np.int64]:
         """(4, basins): least x, least y, least -x, least -y of each basin's pixels."""
-        at = self.order[self.keys & 0xFFFFFFFF]
-        x, y = (c[at] for c in _coordinates(self.shape)[:2])
-        first = self.start[:-1]
-        low, high = np.minimum.reduceat, np.maximum.reduceat
-        return np.stack([low(x, first), low(y, first), -high(x, first), -high(y, first)])
+        x, y, first = self.grid.x, self.grid.y, self.start[:-1]
+        least, most = np.minimum.reduceat, np.maximum.reduceat
+        rows = y[self.first]  # runs are in raster order: a basin's first and last ones bound it
+        return np.stack(
+            [
+                least(x[self.first], first),
+                rows[first],
+                -most(x[self.last], first),
+                -rows[self.start[1:] - 1],
+            ]
+        )
 
-    def _emit(self, root, joined, death, dies, collect: _Collector) -> None:
-        """States of the components ``dies`` from birth to ``death`` (ranks)."""
-        ends = death[root]
-        groups = np.flatnonzero(dies[root] & (joined > ends))
-        begin = np.searchsorted(self.keys, (groups << 32) + ends[groups], side="right")
-        count = self.start[groups + 1] - begin
-        total = int(count.sum())
-        if not total:
+    def want(self, root, joined, boxes, death, seen: NDArray[np.bool_]) -> None:
+        """The components ``seen`` (roots), from birth to their ``death`` (levels)."""
+        roots = np.flatnonzero(seen)
+        number = np.full(self.basins.count, -1)
+        number[roots] = np.arange(len(roots)) + sum(len(w[3]) for w in self.wanted)
+        component = number[root]
+        groups = np.flatnonzero((component >= 0) & (joined > death[root]))
+        self.wanted.append((groups, joined[groups], component[groups], death[roots], boxes[:, roots]))
+        self.held += int(self.area[groups].sum())
+        if self.held > _HELD:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """All states of the wanted components."""
+        wanted, self.wanted, self.held = self.wanted, [], 0
+        if not sum(len(w[0]) for w in wanted):
             return
-        jump = np.repeat(begin - (np.cumsum(count) - count), count)
-        jump += np.arange(total)
-        rank = self.keys[jump]
-        rank &= 0xFFFFFFFF
-        effective = np.minimum(rank, np.repeat(joined[groups], count))
-        component = np.repeat(root[groups], count)
-        component, effective, rank = _sorted_by(component, effective, rank, len(self.order), self.count)
-        collect.add(component, effective, self.order[rank], death)
+        groups, joined, component, death = (np.concatenate(c) for c in list(zip(*wanted, strict=True))[:4])
+        basins = self.basins
+        # The blocks of each component, from that of its peak, one component after the other
+        entry = np.maximum(self.block[groups], basins.block_of(joined))
+        offset, last = np.full(len(death), basins.blocks), basins.block_of(death)
+        np.minimum.at(offset, component, entry)
+        bounds = np.append(0, np.cumsum(last + 1 - offset))
+        offset = bounds[:-1] - offset
+        runs, group = spread(self.start[groups], self.start[groups + 1] - self.start[groups])
+        first = self.first[runs]
+        at, run = spread(first, self.last[runs] - first + 1)
+        group = group[run]
+        block = np.maximum(basins.block[at], basins.block_of(joined)[group])
+        lives = np.flatnonzero(block <= last[component][group])  # those of the last block are sifted later
+        at, group = at[lives], group[lives]
+        key = block[lives] + offset[component][group]
 
-    def _emit_last(self, joined, collect: _Collector) -> None:
-        """States of the one component that is left in the end, down to the lowest pixel."""
-        n = len(self.order)
-        x, y, number = _coordinates(self.shape)
-        effective = joined[self.basin]
-        np.minimum(effective, number[:n], out=effective)
-        # Running sums from the highest rank down; those of whole numbers are ten times faster.
-        sums = [np.bincount(effective, minlength=n)]
-        sums += [np.bincount(effective, weights=c[self.order], minlength=n).astype(np.int64) for c in (x, y)]
-        for values in sums:
-            np.cumsum(values[::-1], out=values[::-1])
-        collect.add_last(*(values[::-1] for values in sums))
+        def look(chosen: NDArray[np.intp]) -> tuple[NDArray, NDArray, NDArray]:
+            mine = group[chosen]
+            return basins.level[at[chosen]], joined[mine], mine
 
-
-def _sorted_by(component, effective, rank, n: int, count: int) -> tuple[NDArray, NDArray, NDArray]:
-    """The three arrays ordered by component, then falling effective rank."""
-    bits = n.bit_length()
-    if count.bit_length() + 2 * bits > 63:
-        turn = np.lexsort((-effective, component))
-        return component[turn], effective[turn], rank[turn]
-    keys = component << bits  # all three in one integer: sorting those is three times faster
-    keys += n - effective
-    keys <<= bits
-    keys += rank
-    keys.sort()
-    low = (1 << bits) - 1
-    rank = keys & low
-    keys >>= bits
-    return keys >> bits, n - (keys & low), rank
-
-
-class _Collector:
-    """Keeps the states whose centroid is near a target."""
-
-    def __init__(
-        self, shape: tuple[int, int], targets: Components, distance: float, ascending: NDArray
-    ) -> None:
-        self.shape = shape
-        self.targets, self.distance, self.ascending = targets, distance, ascending
-        self.centroids = np.array(targets.centroids()).reshape(-1, 2)
-        self.parts: list[tuple[NDArray, ...]] = []
-        self.seen = 0
-        reach = int(np.ceil(distance)) + 1
-        self.near = np.zeros(shape, bool)  # whole-pixel positions from which a target may be in reach
-        for x, y in np.rint(self.centroids).astype(int):
-            self.near[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1] = True
-
-    def in_reach(self, boxes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether a centroid inside each box (see :meth:`_Basins._boxes`) can be near some target.
-
-        A centroid lies in its pixels' box: most components need no further look.
-        """
-        reach = self.distance + 1
-        out = np.zeros(boxes.shape[1], bool)
-        for x, y in self.centroids:
-            inside = (boxes[0] < x + reach) & (boxes[2] < reach - x)
-            out |= inside & (boxes[1] < y + reach) & (boxes[3] < reach - y)
-        return out
-
-    def add(self, component, effective, position, death) -> None:
-        """Pixels ordered by (component, falling effective rank) and the rank at which each one dies."""
-        n = len(component)
-        new = np.empty(n, bool)
-        new[0] = True
-        np.not_equal(component[1:], component[:-1], out=new[1:])
-        starts = np.flatnonzero(new)
-        lengths = np.diff(starts, append=n)
-        area = np.arange(1, n + 1) - np.repeat(starts, lengths)
-        sums = []
-        for coordinate in _coordinates(self.shape)[:2]:
-            values = coordinate[position]  # whole numbers: their running sums are ten times faster
-            total = np.cumsum(values)
-            sums.append(total - np.repeat(total[starts] - values[starts], lengths))
-        at = self._near(area, *sums)
-        if len(at):
-            following = np.minimum(at + 1, n - 1)
-            ends = np.where((at == n - 1) | new[following], death[component[at]], effective[following])
-            self._keep(effective[at], ends, area[at], sums[0][at], sums[1][at])
-
-    def add_last(self, area, sum_x, sum_y) -> None:
-        """Pixels and coordinate sums of one component at each rank, from the highest down to 0."""
-        born = int(np.searchsorted(area, 1))
-        at = self._near(area[born:], sum_x[born:], sum_y[born:]) + born
-        if len(at):
-            rank = len(area) - 1 - at
-            self._keep(rank, rank - 1, area[at], sum_x[at], sum_y[at])
-
-    def _near(self, area, sum_x, sum_y) -> NDArray[np.intp]:
-        """Where a centroid, to the next whole pixel, may be in reach of a target."""
-        # centroids are at least 0: halves added, whole part taken
-        at = np.floor(sum_y / area + 0.5)
-        at *= self.shape[1]
-        x = sum_x / area
-        x += 0.5
-        at += np.floor(x, out=x)
-        return np.flatnonzero(self.near.ravel()[at.astype(np.int64)])
-
-    def _keep(self, begin, end, area, sum_x, sum_y) -> None:
-        high = self.ascending[begin]
-        low = np.where(end >= 0, self.ascending[np.maximum(end, 0)], 0)
-        whole = low < high  # equal values join together: what lies between is no state
-        high, low, area, sum_x, sum_y = (a[whole] for a in (high, low, area, sum_x, sum_y))
-        apart = np.hypot(
-            self.centroids[:, :1] - sum_x / area, self.centroids[:, 1:] - sum_y / area
-        )  # (targets, states)
-        target, state = np.nonzero(apart < self.distance + _TIE)
-        close = apart[target, state]
-        sure = close < self.distance - _TIE
-        for k in np.flatnonzero(~sure):
-            s = state[k]
-            one = Components([int(area[s])], [int(sum_x[s])], [int(sum_y[s])])
-            sure[k] = _strictly_near(self.targets, int(target[k]), one, 0, self.distance)
-        target, state, close = target[sure], state[sure], close[sure]
-        self.parts.append((target, state + self.seen, low[state], high[state], area[state], close))
-        self.seen += len(area)
-
-    def result(self) -> NearStates:
-        if not self.parts:
-            none = np.zeros(0)
-            return NearStates(
-                none.astype(np.intp), none.astype(np.int64), none, none, none.astype(np.int64), none
-            )
-        return NearStates(*(np.concatenate(column) for column in zip(*self.parts, strict=True)))
+        self.collect.add(key, bounds, look, at, np.hstack([w[4] for w in wanted]), death)

@@ -15,7 +15,7 @@ from .checkpoint import build_from, load_checkpoint, weights_hash
 from .losses import final
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 PADDINGS = ("reflect", "zeros")
 
@@ -104,8 +104,8 @@ class Predictor:
         return np.pad(values, more, mode="reflect" if self.padding == "reflect" else "constant")
 
     @torch.inference_mode()
-    def probability(self, image: GrayImage) -> NDArray[np.float64]:
-        """(H, W) probabilities in 0..1 of a (H, W) uint8 or uint16 image."""
+    def logits(self, image: GrayImage) -> Tensor:
+        """(H, W) logits of a (H, W) uint8 or uint16 image, on the device; a GPU is not waited for."""
         height, width = image.shape
         values = torch.from_numpy(self.pad(image)).to(self.device, self.dtype)
         values = (values - self.mean) / self.std
@@ -121,8 +121,13 @@ class Predictor:
             raise
         finally:
             self.network.train(was_training)
+        return logits[0, 0, :height, :width]
+
+    @torch.inference_mode()
+    def probability(self, image: GrayImage) -> NDArray[np.float64]:
+        """(H, W) probabilities in 0..1 of a (H, W) uint8 or uint16 image."""
         # in float32 every logit above 17 is the probability 1, and curves lose their confident end
-        return torch.sigmoid(logits[0, 0, :height, :width].cpu().double()).numpy()
+        return torch.sigmoid(self.logits(image).cpu().double()).numpy()
 
     def described(self) -> dict[str, Any]:
         """How images go in, for results."""

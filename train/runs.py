@@ -45,7 +45,7 @@ def prepare_folder(out: Path, *, overwrite: bool, resume: bool) -> None:
         raise IrstkitError("--overwrite and --resume exclude each other")
     if out.exists() and not out.is_dir():
         raise IrstkitError("is a file, a folder for the run was expected", path=out)
-    inside = sorted(f.name for f in out.iterdir()) if out.exists() else []
+    inside = sorted(f.name for f in out.iterdir() if not _half_written(f)) if out.exists() else []
     if resume:
         if "last.pt" not in inside:
             raise IrstkitError("no last.pt to resume from", path=out, hint="start the run without --resume")
@@ -57,6 +57,22 @@ def prepare_folder(out: Path, *, overwrite: bool, resume: bool) -> None:
         raise IrstkitError(
             "the folder is not empty", path=out, hint="--resume goes on with a run, --overwrite replaces it"
         )
+
+
+def _half_written(path: Path) -> bool:
+    """Whether a killed process left it while it wrote one of a run's files (see ``atomic_path``)."""
+    names = (name.partition(".") for name in FILES if "." in name)
+    return any(
+        path.name.startswith(f".{stem}-") and path.suffix == f".{suffix}" and path.is_file()
+        for stem, _, suffix in names
+    )
+
+
+def clear_half_written(out: Path) -> None:
+    """Remove what a killed process left."""
+    for path in out.iterdir() if out.is_dir() else ():
+        if _half_written(path):
+            path.unlink()
 
 
 def clear_folder(out: Path) -> None:

@@ -7,6 +7,7 @@ A network says what it is: ``task`` (``mask``, the default, or ``boxes``), and f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +26,7 @@ from ..datasets.shard_batches import ShardBatches
 from .anchors import fit_anchors
 from .box_predictor import BoxPredictor
 from .detection_metrics import DetectionMeter, DetectionSettings
+from .device_sums import Pending, begin
 from .losses import get_loss, supervised
 from .material import Material
 from .metrics import SegmentationMeter
@@ -72,7 +74,7 @@ class MaskTask:
         self.batches: Any
         if self._clips:
             _refuse(s, material)
-            clips = clips_of(net, material.train, masks=True)
+            clips = clips_of(net, material.train, material.context, masks=True)
             self.batches = ClipBatches(
                 clips, s.batch, s.crop, s.seed, s.augment, device=device, targets="masks"
             )
@@ -115,10 +117,22 @@ class MaskTask:
                 meter.update(found, record.read_mask(), id=record.id)
             return meter.compute()
         single = Predictor(net, device=self.device, mean=s.mean, std=s.std)
-        assert self._pixels is not None
-        for k in range(len(self._pixels)):
-            mask = self._pixels.mask(k).astype(bool)
-            meter.update(single.probability(self._pixels.image(k)), mask, id=self._pixels.ids[k])
+        pixels = self._pixels
+        assert pixels is not None
+
+        def one(k: int, mask: NDArray[np.bool_], found: Pending) -> SegmentationMeter:
+            answer, part = found.wait(), SegmentationMeter(threshold=s.threshold, distance=s.distance)
+            part.update(answer.positive, mask, id=pixels.ids[k], sums=answer.sums)
+            return part
+
+        with ThreadPoolExecutor(2) as pool:  # components, while the network is at the next image
+            parts = []
+            for k in range(len(pixels)):
+                mask = pixels.mask(k).astype(bool)
+                found = begin(single.logits(pixels.image(k)), mask, s.threshold)
+                parts.append(pool.submit(one, k, mask, found))
+            for part in parts:
+                meter.merge(part.result())
         return meter.compute()
 
 
@@ -158,7 +172,7 @@ class BoxTask:
         self.settings, self.device, self.net = s, device, net
         _refuse(s, material)
         self.validated = bool(material.validation)
-        clips = clips_of(net, material.train)
+        clips = clips_of(net, material.train, material.context)
         self.batches = ClipBatches(
             clips, s.batch, s.crop, s.seed, s.augment, device=device, single=not is_clip_model(net),
             scale=(s.scale[0], s.scale[1]) if s.augment else (1.0, 1.0), mosaic=s.mosaic if s.augment else 0.0,
@@ -250,10 +264,12 @@ def clip_source(predictor: Predictor, records: Sequence[Record], name: str) -> C
     return source
 
 
-def clips_of(net: Any, records: Sequence[Record], *, masks: bool = False) -> Clips | Images:
+def clips_of(
+    net: Any, records: Sequence[Record], context: Sequence[Record] = (), *, masks: bool = False
+) -> Clips | Images:
     """Decoded clips for a clip network, images for others."""
     if is_clip_model(net):
-        return Clips(records, net.window, net.key, net.border, masks=masks)
+        return Clips(records, net.window, net.key, net.border, context=context, masks=masks)
     return Images(records)
 
 

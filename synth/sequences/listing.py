@@ -23,7 +23,7 @@ Box = tuple[float, float, float, float]
 _PART = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])", re.IGNORECASE)
 _KNOWN = re.compile(r"(DAUB|IRDST)", re.IGNORECASE)
 LARGE = (742, 992)
-JUMP = 40.0  # pixels between frames beyond which a box is another target's, where there are several
+JUMP = 120.0  # pixels between frames beyond which a box is another target's, where there are several
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +174,7 @@ def link(boxes: Sequence[Sequence[Box]]) -> tuple[dict[int, Box], ...]:
 
     One box a frame throughout is one target, however it jumps (DAUB, most of IRDST). Otherwise boxes go to the
     tracks that were there in the frame before by the assignment of least total distance between centres; what
-    would jump by more than 40 pixels begins a track of its own.
+    would jump by more than 120 pixels begins a track of its own.
     """
     most = max((len(row) for row in boxes), default=0)
     tracks: list[dict[int, Box]] = []

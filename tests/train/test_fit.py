@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -194,23 +195,42 @@ def wait_for(path, process):
         time.sleep(0.01)
 
 
-def test_killed_and_resumed_is_uninterrupted(irstkit, split_pairs, tmp_path):
-    root = split_pairs(7, 2)
-    arguments = ("--real", root, "--steps", 30, *SMALL)
+def test_killed_at_any_moment_and_resumed_is_uninterrupted(irstkit, split_pairs, tmp_path):
+    """kill -9 at a moment drawn at random: in a step, in validation, while saving."""
+    seed = int.from_bytes(os.urandom(4), "little")
+    print(f"seed {seed}")  # pytest shows it where the test fails
+    root, killed = split_pairs(7, 2), tmp_path / "killed"
+    arguments = ("--real", root, "--steps", 60, *SMALL)
+    begin = time.monotonic()
     assert irstkit("train", "fit", "sd2net", "--out", tmp_path / "whole", *arguments).exit_code == 0
-    process = start(root, tmp_path / "killed", 30)
-    wait_for(tmp_path / "killed" / "last.pt", process)
+    lasted = time.monotonic() - begin
+    process = start(root, killed, 60)
+    wait_for(killed / "run.json", process)  # training begins
+    time.sleep(random.Random(seed).uniform(0, 0.8 * lasted))
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stderr.close()
-    assert (
-        process.returncode == -signal.SIGKILL
-        and load_checkpoint(tmp_path / "killed" / "last.pt")["step"] < 30
-    )
-    result = irstkit("train", "fit", "sd2net", "--resume", "--out", tmp_path / "killed", "--threads", 1)
+    saved = (killed / "last.pt").exists()
+    step = load_checkpoint(killed / "last.pt")["step"] if saved else 0
+    print(f"ended with {process.returncode}, last.pt is of step {step}")
+    more = ("--resume",) if saved else ("--overwrite",)
+    result = irstkit("train", "fit", "sd2net", "--out", killed, *arguments, *more)
     assert result.exit_code == 0, result.output
     for name in ("last.pt", "best.pt"):
-        assert hash_of(tmp_path / "killed" / name) == hash_of(tmp_path / "whole" / name)
+        assert hash_of(killed / name) == hash_of(tmp_path / "whole" / name), f"seed {seed}, step {step}"
+    assert sorted(f.name for f in killed.iterdir()) == sorted(f.name for f in (tmp_path / "whole").iterdir())
+
+
+@pytest.mark.parametrize("more", ["--resume", "--overwrite"])
+def test_what_a_kill_left_half_written_is_in_nobodys_way(more, irstkit, split_pairs, tmp_path):
+    root, out = split_pairs(5, 2), tmp_path / "run"
+    arguments = ("train", "fit", "sd2net", "--real", root, "--steps", 2, "--out", out, *SMALL)
+    assert irstkit(*arguments).exit_code == 0
+    for name in (".last-abcd1234.pt", ".best-x_yz0123.pt", ".log-abcdefgh.csv", ".run-abcdefgh.json"):
+        (out / name).write_bytes(b"half")  # as a process that was killed while writing leaves them
+    result = irstkit(*arguments, more)
+    assert result.exit_code == 0, result.output
+    assert not [f for f in out.iterdir() if f.name.startswith(".")]
 
 
 def test_sigterm_saves_and_ends_cleanly(split_pairs, tmp_path):

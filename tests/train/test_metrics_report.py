@@ -111,3 +111,19 @@ def test_by_kind_and_scr_through_the_annotations():
     assert list(scr) == ["0 to below 1", "6 to below 10", "unknown"]
     with pytest.raises(IrstkitError, match="no attributes of targets"):
         breakdown(meter, "kind")
+
+
+def test_a_lopsided_target_is_known_by_its_box():
+    """Its centroid is far from the centre of its box, and nearer to that of a neighbour."""
+    meter, truth = SegmentationMeter(), np.zeros((40, 40), bool)
+    truth[5:25, 5], truth[24, 5:35] = (
+        True,
+        True,
+    )  # an L of 20 x 30: the centroid is about 10 px off the centre
+    meter.update(truth, truth, id="a")
+    (row,) = meter.target_rows
+    mine = {"x": 19.5, "y": 14.5, "box": (5, 5, 35, 25), "kind": "extended"}
+    other = {"x": row.x - 4, "y": row.y, "box": (row.x - 5, row.y - 1, row.x - 2, row.y + 2), "kind": "point"}
+    for both in ([mine, other], [other, mine]):
+        assert attribute_lookup({"a": both})(row)["kind"] == "extended"
+    assert attribute_lookup({"a": [{**mine, "box": (0, 0, 3, 3)}]})(row) == {}

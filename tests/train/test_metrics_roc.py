@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from irstkit.annotate.errors import IrstkitError
 from irstkit.train.metrics import Settings, evaluate_image
+from irstkit.train.metrics_near import falling
 from irstkit.train.metrics_roc import PixelRocMeter, merge_target_rocs, target_roc
 from irstkit.train.metrics_shooting import ShootingMeter
-from irstkit.train.metrics_tree import _sorted_by
 
 KINDS = ("noise", "levels", "smooth", "blobs", "holes", "float64")
 
@@ -221,16 +221,12 @@ def test_shooting_parts_merge_and_undefined_is_none():
 
 def test_very_large_images_are_sorted_in_the_same_order():
     rng = np.random.default_rng(0)
-    component, effective = rng.integers(0, 5, 200), rng.integers(0, 90, 200)
-    rank = rng.permutation(200)
-    packed = _sorted_by(component, effective, rank, 200, 5)
-    plain = _sorted_by(component, effective, rank, 2**40, 5)  # three numbers that no integer holds
-    for got in (packed, plain):
-        pairs = list(zip(got[0].tolist(), (-got[1]).tolist(), strict=True))
+    component, level = rng.integers(0, 5, 200), rng.integers(0, 90, 200)
+    for scale in (1, 2**30, 2**55):  # the last: numbers that no integer holds together
+        turn = falling(component, level * scale)
+        assert sorted(turn.tolist()) == list(range(200))
+        pairs = list(zip(component[turn].tolist(), (-level[turn]).tolist(), strict=True))
         assert pairs == sorted(pairs)
-        assert sorted(zip(*(g.tolist() for g in got), strict=True)) == sorted(
-            zip(component.tolist(), effective.tolist(), rank.tolist(), strict=True)
-        )
 
 
 def test_half_precision_and_boolean_maps_are_taken():

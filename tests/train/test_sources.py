@@ -1,11 +1,14 @@
 """Anyone's predictions: masks, maps and COCO files give the numbers of the arrays they hold."""
 
 import json
+import threading
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from irstkit.annotate.errors import IrstkitError
 from irstkit.annotate.files import write_png
 from irstkit.annotate.rle import encode_mask
 from irstkit.datasets.readers import open_dataset
@@ -14,7 +17,7 @@ from irstkit.train.evaluate import LEVELS, from_ranks, score, staircase, to_rank
 from irstkit.train.metrics import SegmentationMeter, Settings
 from irstkit.train.metrics_roc import PixelRocMeter, merge_target_rocs, target_roc
 from irstkit.train.predictor import Predictor
-from irstkit.train.sources import FileSource
+from irstkit.train.sources import FileSource, NetworkSource
 
 
 @pytest.fixture
@@ -199,7 +202,7 @@ def test_ranks_keep_every_comparison_with_a_level():
     p = np.concatenate([[0, 1, 0.5], LEVELS[::97], rng.random(200), rng.random(50) ** 20]).astype(np.float32)
     ranks = to_ranks(p)
     for k in range(0, len(LEVELS), 31):
-        np.testing.assert_array_equal(ranks > k / len(LEVELS), p.astype(np.float64) > LEVELS[k])
+        np.testing.assert_array_equal(ranks > k, p.astype(np.float64) > LEVELS[k])
         assert from_ranks(np.array([k / len(LEVELS)]))[0] == LEVELS[k]
 
 
@@ -210,6 +213,67 @@ def test_workers_change_no_number(data, tmp_path):
     source = FileSource(tmp_path / "p", records)
     results = [score(source, records, Settings(), workers=w).meter.compute() for w in (1, 2, 5)]
     assert results[0] == results[1] == results[2]
+
+
+class OnlyMaps:
+    """A network's maps without its device sums: the way of predictions from files."""
+
+    def __init__(self, source):
+        self.name, self.about, self.seen, self.described = "maps", {}, {}, source.described
+        self.map = source.map
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_sums_on_the_device_are_those_of_the_maps(data, checkpoint, workers):
+    _, records, _ = data
+    source = NetworkSource(Predictor.load(checkpoint(), device="cpu"))
+    got = score(source, records, curves=True, keep=True, workers=workers)
+    expected = score(OnlyMaps(source), records, curves=True, keep=True, workers=2)
+    assert got.meter.compute() == expected.meter.compute() and got.meter.rows == expected.meter.rows
+    assert got.meter.target_rows == expected.meter.target_rows and got.meter.compute()["tp"] > 0
+    for name in ("thresholds", "detected", "false_pixels"):
+        assert np.array_equal(getattr(got.target, name), getattr(expected.target, name))
+    assert got.pixel.auc == expected.pixel.auc
+    for name in ("thresholds", "tpr", "fpr"):
+        assert np.array_equal(getattr(got.pixel, name), getattr(expected.pixel, name))
+    assert list(got.maps) == list(expected.maps) == [r.id for r in records]
+    assert all(np.array_equal(got.maps[r.id], expected.maps[r.id]) for r in records)
+
+
+def test_the_network_goes_on_while_components_wait_for_the_device(data, checkpoint, monkeypatch):
+    _, records, _ = data
+    source = NetworkSource(Predictor.load(checkpoint(), device="cpu"))
+    begun, started = source.begin, []
+    next_one = [threading.Event() for _ in records]
+
+    def begin(*args, **kwargs):
+        pending, number = begun(*args, **kwargs), len(started)
+        started.append(number)
+        if number:
+            next_one[number - 1].set()
+        if number == len(records) - 1:
+            next_one[number].set()
+        wait = pending.wait
+
+        def slow():
+            assert next_one[number].wait(30), "the next image was not begun before this one was waited for"
+            return wait()
+
+        pending.wait = slow
+        return pending
+
+    monkeypatch.setattr(source, "begin", begin)
+    assert len(records) > 2 and score(source, records, workers=1).meter.compute()["images"] == len(records)
+
+
+def test_a_network_that_gives_no_numbers_is_named(data, checkpoint):
+    _, records, _ = data
+    predictor = Predictor.load(checkpoint(), device="cpu")
+    with torch.no_grad():
+        predictor.network.head.bias.fill_(float("nan"))
+    with pytest.raises(IrstkitError, match="not numbers") as caught:
+        score(NetworkSource(predictor), records)
+    assert records[0].id in str(caught.value)
 
 
 def test_bootstrap_breakdown_and_curves_in_the_result(data, irstkit, tmp_path):
