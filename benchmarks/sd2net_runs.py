@@ -51,6 +51,8 @@ def main() -> None:
             "train", "evaluate", run / "best.pt", "--data", given.data / name, "--split", "50_50/test", "--roc",
             "--bootstrap", 1000, "--threads", 1, "--json",
         )  # fmt: skip
+        report.pop("paths")  # where things lay on this machine
+        scored.pop("checkpoint")
         rows.append({"set": name, "run": report, "log": log, "test": scored})
     (HERE / "results" / "sd2net_runs.json").write_text(json.dumps(rows, indent=1) + "\n")
     (HERE / "results" / "sd2net_runs.md").write_text(table(rows))
