@@ -85,6 +85,10 @@ class Page:
         """A matplotlib figure, drawn at 130 dpi and closed."""
         self.parts.append(_figure(figure_uri(figure), caption))
 
+    def picture(self, image: NDArray, caption: str = "") -> None:
+        """One (H, W) gray or (H, W, 3) RGB uint8 image as wide as it is, at most as wide as the page."""
+        self.parts.append(_figure(image_uri(image), caption))
+
     def pictures(self, items: Iterable[tuple[NDArray, str]]) -> None:
         """A grid of (H, W) gray or (H, W, 3) RGB uint8 images, each with its caption."""
         cells = "".join(_figure(image_uri(image), caption) for image, caption in items)

@@ -226,11 +226,25 @@ class Background(Part):
     contrast: Distribution = Field(
         default=Distribution(value=1.0), description="deviations from the crop's mean are multiplied by it"
     )
+    coring: Distribution = Field(
+        default=Distribution(value=0.0),
+        description="noise reduction: what is finer than 1.5 pixels loses so many gray levels of 8 bit",
+    )
 
     @field_validator("contrast")
     @classmethod
     def _contrast(cls, value: Distribution) -> Distribution:
         return between(value, 0.05, 5)
+
+    @field_validator("coring")
+    @classmethod
+    def _coring(cls, value: Distribution) -> Distribution:
+        return between(value, 0, 50)
+
+    @property
+    def altered(self) -> bool:
+        """Whether the crop's gray levels are changed."""
+        return self.contrast.bounds() != (1, 1) or self.coring.bounds()[1] > 0
 
     @field_validator("scale")
     @classmethod

@@ -90,9 +90,11 @@ def draw_ground(
             path: tuple[float, ...] | None = (horizon or 0.0,) * SIDE
         else:
             path = outline(image, scene)
+        image, altered = _altered(recipe, image, rng)
         name = f"{PROCEDURAL}/{scene}/{recipe.seed}/{index}/{attempt}"
         identity = hashlib.sha256(name.encode()).hexdigest()[:ID_LENGTH]
-        return Ground(image, scene, identity, identity, name, {"scale": 1.0, "flip": False}, path)
+        crop = {"scale": 1.0, "flip": False, **altered}
+        return Ground(image, scene, identity, identity, name, crop, path)
     items = recipe.by_scene.get(scene or "") or recipe.store.items
     item = items[int(rng.integers(len(items)))]
     image, crop = _crop(recipe, item, rng)
@@ -116,16 +118,35 @@ def _crop(recipe: Recipe, item: Background, rng: np.random.Generator) -> tuple[N
         method = cv2.INTER_AREA if side > recipe.size else cv2.INTER_CUBIC
         pixels = cv2.resize(np.ascontiguousarray(pixels), (recipe.size, recipe.size), interpolation=method)
     pixels = to_depth(pixels, recipe.depth)
-    spread = recipe.preset.background.contrast
-    if spread.bounds() != (1, 1):
-        factor = spread.at(rng.random())
-        mean = float(pixels.mean())
-        pixels = np.rint((pixels - mean) * factor + mean).clip(0, recipe.top).astype(pixels.dtype)
+    pixels, altered = _altered(recipe, pixels, rng)
     pixels = np.ascontiguousarray(pixels[:, ::-1] if flip else pixels)
     crop = {"x": x, "y": y, "side": side, "scale": round(recipe.size / side, 6), "flip": bool(flip)}
-    if spread.bounds() != (1, 1):
-        crop["contrast"] = round(factor, 6)
-    return pixels, crop
+    return pixels, crop | altered
+
+
+def _altered(recipe: Recipe, pixels: NDArray, rng: np.random.Generator) -> tuple[NDArray, dict[str, Any]]:
+    """The crop with the contrast and coring that are drawn for it, and what was drawn."""
+    look = recipe.preset.background
+    if not look.altered:
+        return pixels, {}
+    contrast, coring = look.contrast.at(rng.random()), look.coring.at(rng.random())
+    told = {"contrast": round(contrast, 6), "coring": round(coring, 6)}
+    return alter(pixels, contrast, coring * recipe.top / 255, recipe.top), told
+
+
+def alter(pixels: NDArray, contrast: float, coring: float, top: int) -> NDArray:
+    """A background of other contrast about its mean, its noise reduced by coring.
+
+    Coring is what cameras' noise reduction does: the fine part, the image less its Gaussian of 1.5 pixels, is
+    brought nearer to 0 by ``coring`` gray levels; what is smaller vanishes, edges stay.
+    """
+    values = pixels.astype(np.float32)
+    if coring > 0:
+        smooth = cv2.GaussianBlur(values, (0, 0), 1.5)
+        fine = values - smooth
+        values = smooth + np.sign(fine) * np.maximum(np.abs(fine) - np.float32(coring), 0)
+    mean = float(pixels.mean())
+    return np.rint((values - mean) * np.float32(contrast) + mean).clip(0, top).astype(pixels.dtype)
 
 
 def to_depth(pixels: NDArray, depth: int) -> NDArray:

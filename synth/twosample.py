@@ -20,7 +20,7 @@ from ..annotate.console import progress
 from ..annotate.errors import IrstkitError, require
 
 CHANNELS = (12, 24, 48)
-EPOCHS = 25
+EPOCHS = 20
 BATCH = 32
 RATE = 4e-3
 MIN_GROUPS = 10
@@ -30,7 +30,7 @@ MIN_GROUPS = 10
 class TwoSample:
     """``auc`` is the mean over seeds of the AUC over all held-out scores of a seed; ``interval`` 95 %.
 
-    ``by_fold`` (seeds, folds); ``scores_a`` and ``scores_b`` are each patch's mean held-out logit that it is of
+    ``by_fold`` (seeds, folds); ``indices`` say which patches of the two pools were given; ``scores_a`` and ``scores_b`` are each patch's mean held-out logit that it is of
     B, where it had one (a patch left out to balance the classes has NaN).
     """
 
@@ -42,13 +42,14 @@ class TwoSample:
     groups: tuple[int, int]
     scores_a: NDArray[np.float64]
     scores_b: NDArray[np.float64]
+    indices: tuple[NDArray[np.intp], NDArray[np.intp]]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "auc": round(self.auc, 4),
-            "interval": [round(v, 4) for v in self.interval],
-            "by_seed": [round(v, 4) for v in self.by_seed],
+            "interval": [round(float(v), 4) for v in self.interval],
+            "by_seed": [round(float(v), 4) for v in self.by_seed],
             "by_fold": [[round(v, 4) for v in row] for row in self.by_fold],
             "patches": list(self.patches),
             "groups": list(self.groups),
@@ -157,7 +158,7 @@ def two_sample(
     mean = float(values.mean())
     return TwoSample(
         mean, (max(mean - half, 0.0), min(mean + half, 1.0)), tuple(by_seed), tuple(by_fold), (len(a), len(b)),
-        (len(set(groups_a)), len(set(groups_b))), scores_a, scores_b,
+        (len(set(groups_a)), len(set(groups_b))), scores_a, scores_b, (np.arange(len(a)), np.arange(len(b))),
     )  # fmt: skip
 
 
