@@ -18,7 +18,7 @@ def cli() -> None:
     \b
     PATH is the folder of a data set as downloaded, or of one's own:
       NUAA-SIRST, NUDT-SIRST, IRSTD-1k, SIRST-V2, NUDT-MIRSDT, DAUB, IRDST, COCO, YOLO folders,
-      images/ with masks/, images alone, what irstkit writes.
+      images/ with masks/, images alone, videos (drone-ir), what irstkit writes.
     Splits are called SCHEME/PART, for example 50_50/test.
     """
 

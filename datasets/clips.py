@@ -142,7 +142,8 @@ class Clips:
     Attributes
     ----------
     records
-        Of the key frames, sequence after sequence: clip k is about ``records[k]``.
+        Of the key frames, sequence after sequence: clip k is about ``records[k]``. Frames that are only seen
+        as neighbours follow after the first ``len(clips)``.
     windows
         (N, T) int64: indices into ``records`` of each clip's frames, in time order.
     images, boxes
@@ -158,6 +159,7 @@ class Clips:
         key: int,
         border: str = "target",
         *,
+        context: Sequence[Record] = (),
         masks: bool = False,
         labelled: bool = True,
         workers: int = 2,
@@ -166,29 +168,45 @@ class Clips:
 
         Parameters
         ----------
+        context
+            Further frames of the same sequences, that serve as neighbours only: a draw of key frames takes no
+            frame away from the others' clips. Labels of theirs are not read.
         masks
             Keep masks too (``self.masks``, (H, W) uint8 of 0 and 1 each).
         labelled
             False: no target is read.
         """
-        groups, self.findings = sequences_of(records)
+        keys = {id(r) for r in records}
+        sequences = {r.sequence for r in records}
+        others = [r for r in context if id(r) not in keys and r.sequence in sequences]
+        groups, self.findings = sequences_of([*records, *others])
         for finding in self.findings:
             note(f"warning: {finding}")
         self.window, self.key, self.border = window, key, border
-        self.records = [r for g in groups for r in g.records]
-        windows, start = [], 0
+        clips: list[tuple[Record, list[Record]]] = []
         for group in groups:
-            for position in range(len(group.numbers)):
-                places = window_positions(group.numbers, position, window, key, border)
-                windows.append([start + p for p in places])
-            start += len(group.numbers)
+            for position, record in enumerate(group.records):
+                if id(record) in keys:
+                    places = window_positions(group.numbers, position, window, key, border)
+                    clips.append((record, [group.records[p] for p in places]))
+        self.records = [record for record, _ in clips]
+        place = {id(r): k for k, r in enumerate(self.records)}
+        for _, frames in clips:
+            for frame in frames:
+                if id(frame) not in place:
+                    place[id(frame)] = len(self.records)
+                    self.records.append(frame)
+        self._count = len(clips)
+        windows = [[place[id(f)] for f in frames] for _, frames in clips]
         self.windows = np.array(windows, np.int64).reshape(-1, window)
         self.images, self.boxes, self.masks = decode(
-            self.records, masks=masks, labelled=labelled, workers=workers
+            self.records[: self._count], masks=masks, labelled=labelled, workers=workers
         )
+        if len(self.records) > self._count:
+            self.images += decode(self.records[self._count :], labelled=False, workers=workers)[0]
 
     def __len__(self) -> int:
-        return len(self.records)
+        return self._count
 
     def clip(self, k: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """(T, H, W) frames of clip ``k`` in their native depth."""

@@ -54,17 +54,69 @@ class Breakdowns(click.ParamType):
         return keys
 
 
+class Distances(click.ParamType):
+    """Pixels divided by commas."""
+
+    name = "PX,PX,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            found = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} are not numbers divided by commas, such as 2,3,4", param, ctx)
+        if not all(0 < d < float("inf") for d in found):
+            self.fail(f"{value!r}: distances are above 0 pixels", param, ctx)
+        return found
+
+
 @click.command()
-@click.argument("predictions", type=PATH)
-@click.option("--data", type=PATH, required=True, help="Data set with masks.")
+@click.argument("predictions", type=PATH, nargs=-1, required=True)
+@click.option("--data", type=PATH, required=True, help="Data set with masks, or with boxes.")
 @click.option("--split", help="SCHEME/PART, or all [default: the default scheme's test].")
 @with_metric_options
 @click.option(
     "--boxes",
     is_flag=True,
-    help="Score components as boxes (AP50, ...); networks of boxes are always scored so.",
+    help="Score components as boxes (AP50, ...); networks of boxes, and several PREDICTIONS, always are.",
+)
+@click.option(
+    "--choose-on",
+    metavar="SCHEME/PART",
+    help="Boxes: take the score with the largest F1 on this split of the data [the run's own choice, else 0.5].",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["irstkit", "sstnet"]),
+    default="irstkit",
+    show_default=True,
+    help="Boxes: sstnet shows the numbers of the published DAUB / IRDST tables, and what is wrong with them.",
+)
+@click.option(
+    "--nms",
+    type=click.FloatRange(0, 1),
+    default=0.65,
+    show_default=True,
+    help="Networks of boxes: largest IoU of two detections that are both kept.",
+)
+@click.option(
+    "--out",
+    type=PATH,
+    help="Boxes: new folder for table.md, table.csv, results.json, sequences.csv, pr.csv and pr.png.",
 )
 @click.option("--roc", is_flag=True, help="Curves too: pixel AUC, target AUC, Pd at Fa 1e-6, 1e-5, 1e-4.")
+@click.option(
+    "--distances",
+    type=Distances(),
+    default=(),
+    help="Pd and Fa at other matching distances too, e.g. 2,3,4 (DNA-Net's Table IV).",
+)
+@click.option(
+    "--shooting", is_flag=True, help="Pd, Fa and AUC by the shooting rules of STD2Net and DTUM too."
+)
 @click.option("--by", type=Breakdowns(), default=(), help="Break down by kind, size, scr, scene, sequence.")
 @click.option(
     "--bootstrap",
@@ -82,7 +134,7 @@ class Breakdowns(click.ParamType):
 @click.pass_context
 def evaluate(
     ctx: click.Context,
-    predictions: Path,
+    predictions: tuple[Path, ...],
     data: Path,
     split: str | None,
     threshold: float,
@@ -90,7 +142,13 @@ def evaluate(
     matching: Any,
     connectivity: str,
     boxes: bool,
+    choose_on: str | None,
+    protocol: str,
+    nms: float,
+    out: Path | None,
     roc: bool,
+    distances: tuple[float, ...],
+    shooting: bool,
     by: tuple[str, ...],
     resamples: int,
     padding: str,
@@ -107,38 +165,68 @@ def evaluate(
 
     Networks of boxes (dfar, eflnet) are scored by AP50, by precision, recall and F1 at --threshold (default: the
     score that the run chose on its validation part), by centre distance, and by sequence; --boxes scores a
-    segmenter so too, through its components.
+    segmenter so too, through its components. Several PREDICTIONS, detectors and segmenters, give one table.
 
     \b
     Examples:
       irstkit train evaluate runs/real/best.pt --data NUAA-SIRST/ --split 50_50/test --json
       irstkit train evaluate runs/real --data synth/ --roc --by kind,scr --bootstrap 1000
-      irstkit train evaluate their_masks/ --data NUDT-SIRST/ --matching dnanet
+      irstkit train evaluate their_masks/ --data NUDT-SIRST/ --matching dnanet --distances 2,3,4
+      irstkit train evaluate runs/dfar runs/eflnet runs/std2net theirs.json --data DAUB/ --out table/
+      irstkit train evaluate runs/dfar --data DAUB/ --protocol sstnet
     """
     need_torch()
     from ..datasets.readers import open_dataset
+    from .compare_boxes import check_new, compare_boxes, markdown, write_comparison
     from .evaluate import evaluate as score
     from .evaluate import labelled_part, table
-    from .evaluate_boxes import is_box_checkpoint, score_boxes
+    from .evaluate_boxes import is_box_checkpoint
     from .evaluate_boxes import table as box_table
     from .metrics import Settings
     from .sources import open_source
 
     set_threads(threads)
     opened = open_dataset(data)
-    if boxes or is_box_checkpoint(predictions):
-        given = ctx.get_parameter_source("threshold") is not click.core.ParameterSource.DEFAULT
-        result = score_boxes(
-            predictions, opened, split, score=threshold if given else None, distance=distance, device=device,
-            model=model, padding=padding, kind=kind,
+    given = [k for k in ctx.params if ctx.get_parameter_source(k) is not click.core.ParameterSource.DEFAULT]
+    if boxes or len(predictions) > 1 or is_box_checkpoint(predictions[0]):
+        if other := sorted(
+            {"roc", "shooting", "distances", "by", "resamples", "matching", "connectivity"} & set(given)
+        ):
+            raise click.UsageError(f"{_flag(other[0])} is for the masks of one segmenter")
+        check_new(out)
+        content = compare_boxes(
+            predictions, opened, split, score=threshold if "threshold" in given else None, choose_on=choose_on,
+            distance=distance, nms=nms, device=device, model=model, padding=padding, kind=kind,
         )  # fmt: skip
-        click.echo(json.dumps(result, indent=2) if as_json else box_table(result))
+        if out is not None:
+            write_comparison(content, out, protocol)
+        runs = content["runs"]
+        if as_json:
+            click.echo(json.dumps(content if len(runs) > 1 else runs[0], indent=2))
+        else:
+            click.echo(markdown(runs, protocol) if len(runs) > 1 else box_table(runs[0], protocol))
         return
+    if other := sorted({"choose_on", "protocol", "nms", "out"} & set(given)):
+        raise click.UsageError(f"{_flag(other[0])} is for boxes: add --boxes, or see irstkit train compare")
     records, _ = labelled_part(opened, split)
-    source = open_source(predictions, records, device=device, padding=padding, model=model, kind=kind)
+    source = open_source(predictions[0], records, device=device, padding=padding, model=model, kind=kind)
     settings = Settings(threshold, distance, matching, int(connectivity))
-    result = score(source, opened, split, settings=settings, curves=roc, by=by, resamples=resamples)
+    result = score(
+        source,
+        opened,
+        split,
+        settings=settings,
+        curves=roc,
+        shooting=shooting,
+        by=by,
+        resamples=resamples,
+        distances=distances,
+    )
     click.echo(json.dumps(result, indent=2) if as_json else table(result))
+
+
+def _flag(name: str) -> str:
+    return "--" + {"resamples": "bootstrap"}.get(name, name).replace("_", "-")
 
 
 @click.command()
@@ -170,18 +258,27 @@ def compare(
     """Compare RUNS (each what `evaluate` takes) on one split.
 
     OUT gets compare.md, .csv and .json, roc.png and roc.csv (Pd against Fa), and hits.png, misses.png and
-    false_alarms.png: cut-outs with the truth and each run's outline.
+    false_alarms.png: cut-outs with the truth and each run's outline. Detectors are compared by boxes: see
+    irstkit train evaluate RUN RUN ...
 
     \b
     Example:
       irstkit train compare runs/real runs/mixed their_masks/ --data NUAA-SIRST/ --out comparison/
     """
     need_torch()
+    from ..annotate.errors import IrstkitError
+    from ..datasets.readers import open_dataset
     from .compare import compare as run
     from .compare import markdown
+    from .compare_boxes import needs_boxes
     from .metrics import Settings
 
     set_threads(threads)
+    if why := needs_boxes(runs, open_dataset(data)):
+        named = " ".join(map(str, runs))
+        raise IrstkitError(
+            f"{why}: not compared by masks", hint=f"irstkit train evaluate {named} --data {data} --out {out}"
+        )
     settings = Settings(threshold, distance, matching, int(connectivity))
     content = run(runs, data, out, split, settings=settings, device=device, padding=padding, kind=kind)
     click.echo(json.dumps(content, indent=2) if as_json else f"{markdown(content['runs'])}\n{out}")
@@ -259,13 +356,14 @@ def predict(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Find targets in IMAGES: a file, a folder of images, a data set, or (networks of boxes) a video.
+    """Find targets in IMAGES: a file, a folder of images, a data set, or a video.
 
     Writes masks/NAME.png (0 and 255), overlays/NAME.png (prediction orange, truth, where known, cyan) and
     predictions.json (COCO: boxes, RLE and a score an instance). OUT appears when all of it is done.
 
     Networks of boxes write predictions.json with scores and, in sequences, track ids (constant velocity), and
-    overlays; networks of clips take a folder of images as one sequence, in the order of names.
+    overlays, of a video as videos/NAME.mp4; networks of clips take a folder of images as one sequence, in the
+    order of names.
 
     \b
     Examples:
@@ -283,16 +381,22 @@ def predict(
 
     set_threads(threads)
     if is_box_checkpoint(checkpoint):
-        from ..annotate.video import VIDEO_SUFFIXES
+        from ..annotate.video import frame_rate
         from .box_predictor import BoxPredictor
-        from .predict_boxes import predict_boxes, predict_video
+        from .predict_boxes import predict_boxes
 
         detector = BoxPredictor.load(checkpoint, device=device, model=model)
-        if images.suffix.lower() in VIDEO_SUFFIXES and images.is_file():
-            found = predict_video(detector, images, out, score=threshold)
-        else:
-            records, _ = gather(images, split)
-            found = predict_boxes(detector, records, out, score=threshold, source=str(images), video=video)
+        records, what = gather(images, split)
+        rate = frame_rate(images) if what == "video" else 25.0
+        found = predict_boxes(
+            detector,
+            records,
+            out,
+            score=threshold,
+            source=str(images),
+            video=video or what == "video",
+            rate=rate,
+        )
         click.echo(
             json.dumps(found, indent=2)
             if as_json

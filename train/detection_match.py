@@ -76,10 +76,10 @@ def _centres(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def boxes_of_map(
     probability: NDArray, threshold: float = 0.5, *, connectivity: int = 8
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """How a segmenter enters a table of boxes: components above ``threshold``, scored by their largest value.
 
-    ``probability`` is (H, W) in 0..1; returns half-open xyxy boxes (N, 4) and scores (N,).
+    ``probability`` is (H, W) in 0..1; returns half-open xyxy boxes (N, 4), scores (N,) and pixels (N,).
     """
     values = np.asarray(probability, np.float64)
     if values.ndim != 2 or (values.size and not (np.nanmin(values) >= 0 and np.nanmax(values) <= 1)):
@@ -90,4 +90,4 @@ def boxes_of_map(
     scores = np.zeros(len(boxes))
     inside = labels > 0
     np.maximum.at(scores, labels[inside] - 1, values[inside])
-    return boxes, scores
+    return boxes, scores, stats[:, 4].astype(np.float64)

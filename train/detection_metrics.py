@@ -7,7 +7,7 @@
   it on validation data (:meth:`DetectionMeter.best_score`), never on the images that are scored.
 - ``centre``: Pd and false alarms by the segmenters' rule, centres strictly nearer than ``distance`` pixels,
   matched one to one, so that detectors and segmenters stand in one table. ``fa`` is the area of the unmatched
-  boxes over all pixels.
+  boxes (of a segmenter's components: their pixels) over all pixels.
 - ``published``: the DAUB / IRDST tables' protocol, by name and with what is wrong with it (:data:`PUBLISHED`).
 
 A number whose denominator is zero is None: AP without targets, precision without detections. Boxes are
@@ -16,28 +16,19 @@ half-open xyxy in native pixels; nowhere is +1 added.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..annotate.boxes import as_boxes
-from ..annotate.errors import IrstkitError, require
+from ..annotate.errors import IrstkitError
+from .detection_coco import Frame, coco
 from .detection_match import centre_match, greedy_match, order_of
 
-IOUS = np.linspace(0.5, 0.95, 10)
-SIZES = {
-    "all": (0.0, 1e10),
-    "very_tiny": (0.0, 64.0),
-    "tiny": (64.0, 256.0),
-    "small": (256.0, 1024.0),
-    "medium": (1024.0, 1e10),
-}
 FLOOR = 0.001
 """Detections below it are left out by the published DAUB / IRDST protocol."""
 
@@ -46,17 +37,6 @@ PUBLISHED = (
     "'pr' the mean of the interpolated precision at the first int(100 re) of 101 recall points, so neither is "
     "an operating point: false alarms below the last hit, and all on frames without targets, cost nothing."
 )
-
-
-class Frame(NamedTuple):
-    """One image as it was scored: detections by falling score."""
-
-    id: Hashable
-    size: tuple[int, int]
-    sequence: str | None
-    boxes: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    targets: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -113,8 +93,11 @@ class DetectionMeter:
         id: Hashable,
         size: tuple[int, int],
         sequence: str | None = None,
+        areas: ArrayLike | None = None,
     ) -> None:
         """Add one image: detections (N, 4) with scores (N,), targets (M, 4); N and M may be 0.
+
+        ``areas`` (N,): pixels that a detection stands for, its box's where None.
 
         Raises
         ------
@@ -141,10 +124,16 @@ class DetectionMeter:
         if not (found[:, 2:] >= found[:, :2]).all():
             raise IrstkitError("a detection ends before it begins (boxes are x1, y1, x2, y2)", where=where)
         order = order_of(found, values)
+        pixels = None if areas is None else np.asarray(areas, np.float64).reshape(-1)
+        if pixels is not None and pixels.shape != values.shape:
+            raise IrstkitError(f"{len(found)} boxes with {len(pixels)} areas", where=where)
         self._ids.add(id)
         self.frames.append(
-            Frame(id, (int(size[0]), int(size[1])), sequence, found[order], values[order], truth)
-        )
+            Frame(
+                id, (int(size[0]), int(size[1])), sequence, found[order], values[order], truth,
+                None if pixels is None else pixels[order],
+            )
+        )  # fmt: skip
 
     def update_xywh(self, boxes: ArrayLike, scores: ArrayLike, targets: ArrayLike, **given: Any) -> None:
         """:meth:`update` with COCO's (x, y, w, h)."""
@@ -236,6 +225,9 @@ class DetectionMeter:
             false += int(missed.sum())
             targets += len(f.targets)
             pixels += f.size[0] * f.size[1]
+            if f.areas is not None:
+                area += float(f.areas[:n][missed].sum())
+                continue
             inside = f.boxes[:n][missed].clip(0, [f.size[1], f.size[0]] * 2)
             area += float((inside[:, 2:] - inside[:, :2]).prod(axis=1).sum())
         return {
@@ -276,107 +268,6 @@ class DetectionMeter:
         }
 
 
-def coco(frames: list[Frame], *, max_detections: int = 100, only_50: bool = False) -> dict[str, Any]:
-    """COCO's numbers by faster-coco-eval. No targets: all None. No detections: AP and recall 0.
-
-    Returns
-    -------
-    ``ap50``, ``ap75``, ``ap``, ``ar``, ``ap50_by_size`` (None where a size has no target), ``recall50``, and
-    the curve at IoU 0.5: ``precision`` and ``scores``, (101,) each.
-    """
-    sized = {k: None for k in SIZES if k != "all"}
-    nothing: dict[str, Any] = {
-        "ap50": None, "ap75": None, "ap": None, "ar": None, "recall50": None, "precision": None, "scores": None,
-        "ap50_by_size": sized,
-    }  # fmt: skip
-    if not any(len(f.targets) for f in frames):
-        return nothing
-    if not any(len(f.scores) for f in frames):  # an empty result list cannot be loaded
-        areas = np.concatenate([(f.targets[:, 2:] - f.targets[:, :2]).prod(axis=1) for f in frames])
-        by_size = {k: 0.0 if ((areas >= SIZES[k][0]) & (areas <= SIZES[k][1])).any() else None for k in sized}
-        zero = dict.fromkeys(("ap50", "ap75", "ap", "ar", "recall50"), 0.0)
-        return {
-            **nothing,
-            **zero,
-            "precision": np.zeros(101),
-            "scores": np.zeros(101),
-            "ap50_by_size": by_size,
-        }
-    engine = _evaluated(frames, max_detections, only_50)
-    precision, recall = engine["precision"], engine["recall"]  # (T, R, 1, A, M), (T, 1, A, M)
-    out = {
-        **nothing,
-        "ap50": _over_valid(precision[0, :, 0, 0, -1]),
-        "recall50": _over_valid(recall[0, :, 0, -1]),
-        "precision": precision[0, :, 0, 0, -1],
-        "scores": engine["scores"][0, :, 0, 0, -1],
-    }
-    if not only_50:
-        out["ap75"] = _over_valid(precision[5, :, 0, 0, -1])
-        out["ap"] = _over_valid(precision[:, :, 0, 0, -1])
-        out["ar"] = _over_valid(recall[:, 0, 0, -1])
-        out["ap50_by_size"] = {
-            name: _over_valid(precision[0, :, 0, k, -1]) for k, name in enumerate(SIZES) if name != "all"
-        }
-    return out
-
-
-def in_order(frames: list[Frame]) -> list[Frame]:
-    """Frames sorted by their ids' text."""
-    return sorted(frames, key=lambda f: str(f.id))
-
-
-def coco_lists(frames: list[Frame]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Targets as a COCO data set (ids from 1: an annotation with id 0 can never be hit) and detections.
-
-    Frames in the order of their ids: equal scores in two frames are decided by it.
-    """
-    frames = in_order(frames)
-    truth: dict[str, Any] = {
-        "info": {},
-        "images": [
-            {"id": k, "width": int(f.size[1]), "height": int(f.size[0])}
-            for k, f in enumerate(frames, start=1)
-        ],
-        "annotations": [],
-        "categories": [{"id": 1, "name": "target"}],
-    }
-    found = []
-    for k, f in enumerate(frames, start=1):
-        for box in _xywh(f.targets):
-            truth["annotations"].append(
-                {
-                    "id": len(truth["annotations"]) + 1,
-                    "image_id": k,
-                    "category_id": 1,
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                }
-            )
-        found += [
-            {"image_id": k, "category_id": 1, "bbox": box, "score": float(score)}
-            for box, score in zip(_xywh(f.boxes), f.scores, strict=True)
-        ]
-    return truth, found
-
-
-def _evaluated(frames: list[Frame], max_detections: int, only_50: bool) -> dict[str, NDArray[np.float64]]:
-    module = require("faster_coco_eval", "train")
-    truth, found = coco_lists(frames)
-    with contextlib.redirect_stdout(io.StringIO()):
-        targets = module.COCO(truth)
-        engine = module.COCOeval_faster(targets, targets.loadRes(found), iouType="bbox")
-        sizes = ["all"] if only_50 else list(SIZES)
-        engine.params.iouThrs = IOUS[:1] if only_50 else IOUS
-        engine.params.maxDets = [max_detections]
-        engine.params.areaRng = [list(SIZES[k]) for k in sizes]
-        engine.params.areaRngLbl = sizes
-        engine.evaluate()
-        engine.accumulate()
-    return {k: np.asarray(engine.eval[k], np.float64) for k in ("precision", "recall", "scores")}
-
-
 def published(frames: list[Frame], *, max_detections: int = 100) -> dict[str, Any]:
     """The numbers of the DAUB / IRDST tables, as fractions: ``sst_map50``, ``sst_re``, ``sst_pr``, ``sst_f1``.
 
@@ -403,15 +294,6 @@ def published(frames: list[Frame], *, max_detections: int = 100) -> dict[str, An
     return {**out, "frames": len(kept), "score_floor": FLOOR, "note": PUBLISHED}
 
 
-def _xywh(boxes: NDArray[np.float64]) -> list[list[float]]:
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
-
-
-def _over_valid(values: NDArray[np.float64]) -> float | None:
-    good = values[values > -1]
-    return float(good.mean()) if good.size else None
-
-
 def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
@@ -429,8 +311,8 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def table(result: dict[str, Any]) -> str:
-    """The result as text for people."""
+def table(result: dict[str, Any], protocol: str = "irstkit") -> str:
+    """The result as text for people; ``protocol`` ``sstnet``: the published numbers and what they are."""
 
     def show(value: float | None, scale: float = 100, digits: int = 2) -> str:
         return "undefined" if value is None else f"{value * scale:.{digits}f}"
@@ -447,11 +329,21 @@ def table(result: dict[str, Any]) -> str:
         f"(centres nearer than {result['distance']:g} px, score >= {at['score']:g})",
         f"as published for DAUB/IRDST (no operating point): mAP50 {show(old['sst_map50'])}  "
         f"Pr {show(old['sst_pr'])}  Re {show(old['sst_re'])}  F1 {show(old['sst_f1'])}",
+    ]
+    if protocol == "sstnet":
+        lines = [
+            f"mAP50 {show(old['sst_map50'])}   Pr {show(old['sst_pr'])}   Re {show(old['sst_re'])}   "
+            f"F1 {show(old['sst_f1'])}   (percent, on {old['frames']} frames with targets)",
+            PUBLISHED,
+        ]
+    lines += [
         "",
         f"{result['frames']} frames ({result['frames_without_target']} without target), "
         f"{result['targets']} targets, {result['detections']} detections; "
         f"hit: IoU {result['iou_rule']} {result['iou']:g}",
     ]
+    if protocol == "sstnet":
+        return "\n".join(lines)
     for row in result.get("sequences", []):
         lines.append(
             f"  {row['sequence']!s:<16} {row['frames']:>6} frames  AP50 {show(row['ap50']):>9}  "

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from .device_sums import LEVELS, Pending
 from .metrics import SegmentationMeter, Settings, as_binary
 from .metrics_report import attribute_lookup, bootstrap, breakdown
 from .metrics_roc import PixelRoc, PixelRocMeter, TargetRoc, merge_target_rocs, target_roc
+from .metrics_shooting import ShootingMeter
 from .predictor import Predictor
 from .sources import NetworkSource, Source
 
@@ -36,6 +37,7 @@ class Scores:
     meter: SegmentationMeter
     target: TargetRoc | None = None
     pixel: PixelRoc | None = None
+    shooting: ShootingMeter | None = None
     seconds: float = 0.0
     maps: dict[str, NDArray] = field(default_factory=dict)
 
@@ -67,6 +69,7 @@ def score(
     settings: Settings | None = None,
     *,
     curves: bool = False,
+    shooting: bool = False,
     keep: bool = False,
     workers: int = 2,
 ) -> Scores:
@@ -80,6 +83,8 @@ def score(
     ----------
     curves
         The target ROC and the pixel ROC too, at :data:`LEVELS`.
+    shooting
+        The shooting rules too (:mod:`.metrics_shooting`).
     keep
         Keep the masks, for a gallery.
     workers
@@ -89,13 +94,15 @@ def score(
     out = Scores(_meter(settings))
     pixels = PixelRocMeter("exact")
     rocs: list[TargetRoc] = []
-    network = isinstance(source, NetworkSource)
+    out.shooting = ShootingMeter(connectivity=settings.connectivity) if shooting else None
+    network = isinstance(source, NetworkSource) and not shooting  # whose device gives no probabilities
 
     def read(record: Record) -> tuple[NDArray | None, NDArray[np.bool_]]:
         return (record.read_image() if network else None), record.read_mask()
 
     def one(record: Record, found: NDArray | Pending, mask: NDArray[np.bool_]) -> _Part:
         meter, roc, part = _meter(settings), None, PixelRocMeter("exact")
+        aimed = ShootingMeter(connectivity=settings.connectivity) if shooting else None
         if isinstance(found, Pending):
             try:
                 answer = found.wait()
@@ -109,6 +116,8 @@ def score(
         else:
             values, ranks = found, None
             meter.update(values, mask, id=record.id)
+            if aimed is not None:
+                aimed.update_levels(values, mask, settings.threshold, id=record.id)
             if curves:
                 ranks = to_ranks(values)
                 part.update(_as_values(ranks), mask, id=record.id)
@@ -120,7 +129,8 @@ def score(
                 connectivity=settings.connectivity,
                 id=record.id,
             )
-        return _Part(meter, roc, part, as_binary(values, settings.threshold, record.id) if keep else None)
+        positive = as_binary(values, settings.threshold, record.id) if keep else None
+        return _Part(meter, roc, part, positive, aimed)
 
     def collect(record: Record, done: Future[_Part]) -> None:
         part = done.result()
@@ -130,6 +140,8 @@ def score(
             pixels.merge(part.pixel)
         if part.positive is not None:
             out.maps[record.id] = part.positive
+        if part.shooting is not None and out.shooting is not None:
+            out.shooting.merge(part.shooting)
 
     with ThreadPoolExecutor(workers) as pool:
         behind: deque[tuple[Record, Future[_Part]]] = deque()
@@ -145,7 +157,7 @@ def score(
             prefetch(1)
             start = time.perf_counter()
             found: NDArray | Pending
-            if isinstance(source, NetworkSource) and image is not None:
+            if isinstance(source, NetworkSource) and image is not None and not shooting:
                 found = source.begin(image, _of_size(mask, image, record), settings.threshold, curves=curves)
             else:
                 found = source.map(record)
@@ -173,6 +185,7 @@ class _Part:
     target: TargetRoc | None
     pixel: PixelRocMeter
     positive: NDArray[np.bool_] | None
+    shooting: ShootingMeter | None = None
 
 
 def _meter(s: Settings) -> SegmentationMeter:
@@ -213,8 +226,10 @@ def evaluate(
     *,
     settings: Settings | None = None,
     curves: bool = False,
+    shooting: bool = False,
     by: Sequence[str] = (),
     resamples: int = 0,
+    distances: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Metrics on ``SCHEME/PART``, with all that they depend on beside them (ready for JSON).
 
@@ -224,17 +239,34 @@ def evaluate(
         Threshold, matching distance and rule, connectivity: see :class:`.metrics.Settings`.
     curves
         ``roc``: pixel AUC, target AUC up to Fa 1e-4, Pd at Fa 1e-6, 1e-5, 1e-4.
+    shooting
+        ``shooting``: Pd, Fa and AUC by the rules that STD2Net and DTUM publish.
     by
         Break the numbers down: ``kind``, ``size``, ``scr``, ``scene``, ``sequence``.
     resamples
         Bootstrap intervals (95 %) from so many redrawn sets; sequences are drawn whole.
+    distances
+        Pd and Fa of other matching distances, in pixels, from the same masks.
     """
     settings = settings or Settings()
     source = NetworkSource(source) if isinstance(source, Predictor) else source
     data = data if isinstance(data, Dataset) else open_dataset(data)
     records, name = labelled_part(data, split)
-    scores = score(source, records, settings, curves=curves)
-    return report(source, data, records, name, scores, by=by, resamples=resamples)
+    scores = score(source, records, settings, curves=curves, shooting=shooting, keep=bool(distances))
+    result = report(source, data, records, name, scores, by=by, resamples=resamples)
+    if distances:
+        result["by_distance"] = {f"{d:g}": _at_distance(d, scores, records, settings) for d in distances}
+    return result
+
+
+def _at_distance(
+    distance: float, scores: Scores, records: Sequence[Record], settings: Settings
+) -> dict[str, Any]:
+    meter = _meter(replace(settings, distance=distance))
+    for record in records:
+        meter.update(scores.maps[record.id], record.read_mask(), id=record.id)
+    found = meter.compute()
+    return {k: found[k] for k in ("pd", "fa", "detected", "targets", "false_components", "false_pixels")}
 
 
 def report(
@@ -280,6 +312,8 @@ def report(
             },
             "thresholds": f"{len(LEVELS)}, equally spaced in logit from -20 to 30",
         }
+    if scores.shooting is not None:
+        result["shooting"] = scores.shooting.compute(scores.meter.settings.threshold)
     if resamples:
         groups: dict[Any, Any] = {r.id: r.sequence if r.sequence is not None else r.id for r in records}
         found = bootstrap(scores.meter, resamples=resamples, groups=groups)
@@ -346,6 +380,14 @@ def table(result: dict[str, Any]) -> str:
             f"AUC        pixel {show(roc['pixel_auc'])} %, target up to Fa 1e-4 {show(roc['target_auc'])} %"
         )
         lines.append(f"Pd         {', '.join(points)}")
+    for distance, d in r.get("by_distance", {}).items():
+        lines.append(f"below {distance} px  Pd {show(d['pd'])} %   Fa {show(d['fa'], 1e6)} x 1e-6")
+    if "shooting" in r:
+        s = r["shooting"]
+        lines.append(
+            f"shooting   Pd {show(s['pd'])} %   Fa {show(s['fa'], 1e6)} x 1e-6   AUC {show(s['auc'], 1, 4)}   "
+            f"(as STD2Net and DTUM publish; {s['rule'].removeprefix('shooting, ')}, >= {s['threshold']:g})"
+        )
     lines += [
         "",
         f"{r['images']} images of {r['data']} {r['split']} (hash {r['split_hash']}), {r['pixels']} pixels",

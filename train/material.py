@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..datasets.mix import mix
 from ..datasets.readers import open_dataset
 from ..datasets.records import Dataset, Record, split_hash
 from ..datasets.shard_batches import Shards
-from ..datasets.shards import INDEX, read_index
+from ..datasets.shards import read_indexes
 from ..datasets.splits import train_val
 
 VALIDATION = 0.1
@@ -32,6 +32,8 @@ class Material:
     stream: Shards | None = None
     """Shards that are read while training; ``train`` are then the real images, ``real_share`` of all samples."""
     real_share: float = 0.0
+    context: Sequence[Record] = ()
+    """The rest of the sequences that training images are of, for networks of clips: neighbours, never key frames."""
 
 
 def compose(
@@ -74,6 +76,7 @@ def compose(
             sets[source] = (data, _training_split(data, split))
         elif split is not None:
             raise IrstkitError(f"a {source} split without a {source} data set", hint=f"add --{source} PATH")
+    sets = _sequences_apart(sets)
     if total is not None and fraction is None:
         if len(sets) == 2:
             raise IrstkitError(
@@ -135,7 +138,23 @@ def compose(
         seen = chosen | ({id(r) for r in validation} if source == judge else set())
         name = data.root.resolve().name
         ids[name] = sorted({*ids.get(name, ()), *(r.id for r in data if id(r) in seen)})
-    return Material(train, validation, about, paths, ids)
+    sequences = {r.sequence for r in train} - {None}
+    context = [r for pool in pools.values() for r in pool if id(r) not in chosen and r.sequence in sequences]
+    return Material(train, validation, about, paths, ids, context=context)
+
+
+def _sequences_apart(sets: dict[str, tuple[Dataset, str]]) -> dict[str, tuple[Dataset, str]]:
+    """The sets with sequences of one name in both renamed: their frames are never neighbours."""
+    names = [{r.sequence for r in data} - {None} for data, _ in sets.values()]
+    if len(names) < 2 or not names[0] & names[1]:
+        return sets
+    out = {}
+    for source, (data, split) in sets.items():
+        records = tuple(
+            r if r.sequence is None else replace(r, sequence=f"{source}/{r.sequence}") for r in data
+        )
+        out[source] = (replace(data, records=records), split)
+    return out
 
 
 def compose_stream(
@@ -163,13 +182,10 @@ def compose_stream(
     IrstkitError
         Where ``synthetic`` is no folder of shards, or options do not go together.
     """
-    root = Path(synthetic) if synthetic is not None else None
-    if root is None or not (root / INDEX).is_file():
-        raise IrstkitError(
-            "--stream reads shards: --synthetic is no folder with an index.json",
-            path=root,
-            hint="irstkit data export SET --to webdataset --out SHARDS makes them",
-        )
+    if synthetic is None:
+        raise IrstkitError("--stream reads shards", hint="name a folder of them with --synthetic")
+    root = Path(synthetic)
+    index = read_indexes(root)
     if total is not None:
         raise IrstkitError("a stream has no total: all its images are used", hint="leave --total away")
     share = float(fraction) if isinstance(fraction, (int, float)) else 0.0
@@ -178,7 +194,6 @@ def compose_stream(
             "with --stream, --real and --real-fraction (above 0, below 1) go together",
             hint="for example --real-fraction 0.16: every sixth sample is a real image",
         )
-    index = read_index(root)
     scheme, _, part = (synthetic_split or f"{index['scheme']}/train").rpartition("/")
     rows = [row for row in index["shards"] if row["part"] == part or index["scheme"] is None]
     if not rows or (index["scheme"] is not None and scheme not in ("", index["scheme"])):

@@ -58,6 +58,12 @@ class ShootingMeter:
         guarded = cv2.dilate(truth.astype(np.uint8), _window(self.guard)).astype(bool)
         self._outside.append(np.unique(values[~guarded], return_counts=True))
 
+    def update_levels(self, prediction: Any, target: Any, threshold: float, *, id: Hashable = None) -> None:
+        """Add one image in little memory: exact at ``threshold`` and at every multiple of 1/4096."""
+        levels = np.unique(np.append(np.arange(4097) / 4096, threshold))
+        values = as_probability(prediction, id).astype(np.float64)
+        self.update(levels[np.searchsorted(levels, values, side="right") - 1], target, id=id)
+
     def merge(self, other: ShootingMeter) -> ShootingMeter:
         """Add another part and return ``self``."""
         if (self.hit, self.guard, self.connectivity) != (other.hit, other.guard, other.connectivity):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..annotate.console import track
 from ..annotate.errors import IrstkitError
 from ..annotate.files import IMAGE_SUFFIXES, GrayImage, list_images, read_header, write_json, write_png
+from ..annotate.video import VIDEO_SUFFIXES, video_frames
 from ..datasets.readers import open_dataset
 from ..datasets.records import Record, split_hash
 from .predictor import Predictor
@@ -26,7 +27,7 @@ PREDICTED = (255, 120, 0)
 
 
 def gather(source: str | Path, split: str | None = None) -> tuple[list[Record], str]:
-    """The images meant by a file, a folder of images or a data set, and a word on which it was.
+    """The images meant by a file, a video, a folder of images or a data set, and a word on which it was.
 
     Raises
     ------
@@ -34,9 +35,19 @@ def gather(source: str | Path, split: str | None = None) -> tuple[list[Record], 
         Nothing there, no image in it, two images of one name, or an unknown split.
     """
     source = Path(source)
+    if source.is_file() and source.suffix.lower() in VIDEO_SUFFIXES:
+        if split is not None:
+            raise IrstkitError(f"no split {split!r}: this is a video", path=source)
+        frames = video_frames(source)
+        named = [f"{source.stem}/{k:06d}" for k in range(len(frames))]
+        return [
+            Record(id, source, size=f.shape[:2], sequence=source.stem, frame=k, video_frame=k)
+            for k, (id, f) in enumerate(zip(named, frames, strict=True))
+        ], "video"
     if source.is_file():
         if source.suffix.lower() not in IMAGE_SUFFIXES:
-            raise IrstkitError("not an image file by its name", path=source, hint=" ".join(IMAGE_SUFFIXES))
+            known = " ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+            raise IrstkitError("neither an image nor a video by its name", path=source, hint=known)
         files = [source]
     elif source.is_dir() and _has_images(source):
         files = list_images(source)

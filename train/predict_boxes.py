@@ -17,7 +17,6 @@ from ..annotate.console import note, track
 from ..annotate.draw import enlarge, outline_boxes, stretch
 from ..annotate.errors import IrstkitError
 from ..annotate.files import write_json, write_png
-from ..annotate.video import frame_rate, video_frames
 from ..datasets.records import Record, split_hash
 from .box_predictor import BoxPredictor
 from .predict import PREDICTED, TRUTH, _new_folder
@@ -48,6 +47,7 @@ def predict_boxes(
     score: float = 0.5,
     source: str = "",
     video: bool = False,
+    rate: float = 25.0,
 ) -> dict[str, Any]:
     """Write ``predictions.json`` (COCO, with scores and track ids) and ``overlays/`` to the new folder ``out``.
 
@@ -56,7 +56,8 @@ def predict_boxes(
     score
         Detections below it are left out.
     video
-        Write ``videos/SEQUENCE.mp4`` instead of overlay images where there are sequences.
+        Write ``videos/SEQUENCE.mp4`` instead of overlay images where there are sequences, ``rate`` frames a
+        second.
     """
     if is_clip_model(predictor.network):
         records = in_sequence(records, source)
@@ -64,25 +65,8 @@ def predict_boxes(
         (r, r.read_image(), found, r.boxes if r.boxes is not None else None)
         for r, found in track(predictor.records(records), "predicting", len(records))
     )
-    return _write(
-        predictor, items, out, score=score, video=video, images_hash=split_hash(r.id for r in records)
-    )
-
-
-def predict_video(
-    predictor: BoxPredictor, path: str | Path, out: str | Path, *, score: float = 0.5
-) -> dict[str, Any]:
-    """The same for a video file: ``predictions.json`` and ``videos/NAME.mp4``."""
-    path = Path(path)
-    frames, rate = video_frames(path), frame_rate(path)
-    records = [
-        Record(f"{path.stem}/{k:06d}", path, size=f.shape, sequence=path.stem, frame=k, video_frame=k)
-        for k, f in enumerate(frames)
-    ]
-    found = track(predictor.sequence(frames), "predicting", len(frames), unit="frames")
-    items = ((r, f, d, None) for r, f, d in zip(records, frames, found, strict=True))
     digest = split_hash(r.id for r in records)
-    return _write(predictor, items, out, score=score, video=True, images_hash=digest, rate=rate)
+    return _write(predictor, items, out, score=score, video=video, images_hash=digest, rate=rate)
 
 
 def _write(

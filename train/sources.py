@@ -138,7 +138,15 @@ class CocoSource:
 
     def _names(self, content: Any, records: Sequence[Record]) -> dict[Any, str]:
         """``{image_id: record id}``."""
-        by_name = {name: r.id for r in records for name in (r.id, r.id.rpartition("/")[2], r.image.name)}
+        whole = {name: r.id for r in records for name in (r.id, r.id.removeprefix("images/"))}
+        by_name = dict(whole)
+        short: dict[str, set[str]] = {}
+        for r in records:
+            last = r.id.rpartition("/")[2]
+            for name in (last, last + r.suffix):
+                short.setdefault(name, set()).add(r.id)
+        # every sequence has a frame 000000: such a name alone says nothing
+        by_name.update({n: next(iter(ids)) for n, ids in short.items() if len(ids) == 1 and n not in whole})
         if isinstance(content, list):
             return dict(by_name)
         names: dict[Any, str] = {}
@@ -183,6 +191,25 @@ class CocoSource:
                 raise IrstkitError(str(error), path=self.path, where=where) from error
             np.maximum(out, np.float32(score), out=out, where=painted)
         return out
+
+    def boxes(self, record: Record) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Half-open boxes (N, 4) and scores (N,) as they are written, nothing painted or merged."""
+        boxes, scores = [], []
+        for where, annotation in self.found[record.id]:
+            try:
+                x, y, w, h = (float(v) for v in annotation["bbox"])
+                score = float(annotation.get("score", 1.0))
+                if not (np.isfinite([x, y, w, h]).all() and w >= 0 and h >= 0):
+                    raise ValueError(f"not a box: {annotation['bbox']}")
+                if not 0 <= score <= 1:
+                    raise ValueError(f"score {score} is not a probability")
+            except KeyError as error:
+                raise IrstkitError("a detection without bbox", path=self.path, where=where) from error
+            except (TypeError, ValueError) as error:
+                raise IrstkitError(str(error), path=self.path, where=where) from error
+            boxes.append([x, y, x + w, y + h])
+            scores.append(score)
+        return np.array(boxes, np.float64).reshape(-1, 4), np.array(scores, np.float64)
 
     def described(self) -> dict[str, Any]:
         return {
@@ -269,6 +296,15 @@ def _match(folder: Path, records: Sequence[Record]) -> dict[str, Path]:
             missing.append(record.id)
         else:
             matched[record.id] = hit
+    uses: dict[Path, str] = {}
+    for id, path in matched.items():
+        if path in uses:  # every sequence has a frame 000000
+            raise IrstkitError(
+                f"one prediction for two images: {path.name} for {uses[path]!r} and {id!r}",
+                path=folder,
+                hint="name predictions by the images' ids, sequences as folders",
+            )
+        uses[path] = id
     if missing:
         raise IrstkitError(
             f"no prediction for {len(missing)} of {len(records)} images, the first is {missing[0]!r}",

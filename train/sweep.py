@@ -21,14 +21,25 @@ from ..annotate.errors import IrstkitError, require
 from ..annotate.files import atomic_path, read_json, write_atomic, write_json
 from ..datasets.readers import open_dataset
 from .evaluate import evaluate, labelled_part
+from .evaluate_boxes import labelled_boxes, score_boxes
 from .loop import fit
 from .material import Material, compose
 from .metrics import Settings as MetricSettings
+from .models import task_of_model
 from .runs import read_run
 from .settings import Settings
 from .sources import open_source
 
-NUMBERS = ("iou", "niou", "pd", "fa", "precision", "recall", "f1")
+NUMBERS = {
+    "mask": ("iou", "niou", "pd", "fa", "precision", "recall", "f1"),
+    "boxes": ("ap50", "pd", "fa", "precision", "recall", "f1"),
+}
+SHOWN = {
+    "mask": (("IoU %", "iou", 100), ("nIoU %", "niou", 100), ("Pd %", "pd", 100), ("Fa x 1e-6", "fa", 1e6),
+             ("F1 %", "f1", 100)),
+    "boxes": (("AP50 %", "ap50", 100), ("P %", "precision", 100), ("R %", "recall", 100), ("F1 %", "f1", 100),
+              ("Pd %", "pd", 100), ("Fa x 1e-6", "fa", 1e6)),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,10 +89,13 @@ def sweep(
         raise IrstkitError("a sweep compares runs of the same number of steps", hint="give --steps K")
     metrics = metrics or MetricSettings()
     test = open_dataset(plan.test or plan.real)
-    records, test_split = labelled_part(test, plan.test_split)
+    task = task_of_model(settings.model)
+    records, test_split = (labelled_boxes if task == "boxes" else labelled_part)(test, plan.test_split)
     seeds = [settings.seed + k for k in range(plan.seeds)]
     cells = [(fraction, seed) for fraction in plan.fractions for seed in seeds]
-    materials = {cell: _material(plan, *cell) for cell in cells}  # every impossible row is said now
+    materials = {
+        cell: _material(plan, *cell, masks=task == "mask") for cell in cells
+    }  # every impossible row is said now
     for material in materials.values():
         known = set(material.ids.get(test.root.resolve().name, ())) & {r.id for r in records}
         if known:
@@ -113,16 +127,28 @@ def sweep(
             )
             if report["status"] != "finished":
                 note(f"the sweep stops here; called again it goes on with run {number} of {len(cells)}")
-                return _write(out, described, rows, complete=False)
-            source = open_source(folder / "best.pt", records, device=device)
-            result = evaluate(source, test, test_split, settings=metrics)
+                return _write(out, described, rows, task, complete=False)
+            if task == "boxes":
+                result = _as_row(
+                    score_boxes(folder, test, test_split, distance=metrics.distance, device=device)
+                )
+            else:
+                source = open_source(folder / "best.pt", records, device=device)
+                result = evaluate(source, test, test_split, settings=metrics)
             result = {**result, "fraction": fraction, "seed": seed, "run_weights": report["weights"]}
             write_json(folder / "result.json", result, indent=2)
         rows.append(result)
-    return _write(out, described, rows, complete=True)
+    return _write(out, described, rows, task, complete=True)
 
 
-def _material(plan: Plan, fraction: float | str, seed: int) -> Material:
+def _as_row(result: dict[str, Any]) -> dict[str, Any]:
+    """A result of boxes with its operating point and its Pd and Fa on the outside, as a row of the table."""
+    at, centre = result["operating"], result["centre"]
+    flat = {k: at[k] for k in ("precision", "recall", "f1")} | {k: centre[k] for k in ("pd", "fa")}
+    return {**{k: v for k, v in result.items() if k != "curve"}, **flat, "images": result["frames"]}
+
+
+def _material(plan: Plan, fraction: float | str, seed: int, *, masks: bool) -> Material:
     return compose(
         plan.real,
         plan.synthetic,
@@ -131,6 +157,7 @@ def _material(plan: Plan, fraction: float | str, seed: int) -> Material:
         fraction=fraction,
         total=plan.total,
         seed=seed,
+        masks=masks,
     )
 
 
@@ -168,19 +195,20 @@ def _finished(folder: Path, material: Material) -> dict[str, Any] | None:
 
 
 def _write(
-    out: Path, described: dict[str, Any], rows: Sequence[dict[str, Any]], *, complete: bool
+    out: Path, described: dict[str, Any], rows: Sequence[dict[str, Any]], task: str, *, complete: bool
 ) -> dict[str, Any]:
-    table = summary(rows)
+    table, columns = summary(rows, task), ("fraction", "seed", "step", "images", *NUMBERS[task])
     report = {
         "complete": complete,
+        "task": task,
         **described,
         "split_hash": rows[0]["split_hash"] if rows else None,
         "table": table,
-        "runs": [{k: r[k] for k in ("fraction", "seed", "step", "images", *NUMBERS)} for r in rows],
+        "runs": [{k: r[k] for k in columns} for r in rows],
     }
     write_json(out / "sweep.json", report, indent=2)
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["fraction", "seed", "step", "images", *NUMBERS], lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(report["runs"])
     write_atomic(out / "sweep.csv", text.getvalue())
@@ -190,7 +218,7 @@ def _write(
     return report
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[dict[str, Any]], task: str = "mask") -> list[dict[str, Any]]:
     """A row a fraction: its seeds, and mean and sample deviation of each number (None where undefined)."""
     table: list[dict[str, Any]] = []
     for fraction in dict.fromkeys(r["fraction"] for r in rows):
@@ -198,7 +226,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         line: dict[str, Any] = {"fraction": fraction, "seeds": len(group)}
         for key in ("real", "synthetic"):
             line[key] = group[0]["trained_on"][key]["used"]
-        for key in NUMBERS:
+        for key in NUMBERS[task]:
             values = [r[key] for r in group if r[key] is not None]
             line[key] = statistics.fmean(values) if len(values) == len(group) else None
             line[f"{key}_sd"] = statistics.stdev(values) if len(values) == len(group) > 1 else None
@@ -216,28 +244,33 @@ def markdown(report: dict[str, Any]) -> str:
         return f"{line[key] * scale:.2f}" + ("" if deviation is None else f" ± {deviation * scale:.2f}")
 
     test, s = report["test"], report["settings"]
-    lines = [
-        "| real fraction | real | synthetic | seeds | IoU % | nIoU % | Pd % | Fa x 1e-6 | F1 % |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    task = report.get("task", "mask")
+    head = ["real fraction", "real", "synthetic", "seeds", *(word for word, _, _ in SHOWN[task])]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for line in report["table"]:
-        cells = [
-            cell(line, k, scale)
-            for k, scale in (("iou", 100), ("niou", 100), ("pd", 100), ("fa", 1e6), ("f1", 100))
-        ]
+        cells = [cell(line, k, scale) for _, k, scale in SHOWN[task]]
         lines.append(
             "| "
             + " | ".join([str(line[k]) for k in ("fraction", "real", "synthetic", "seeds")] + cells)
             + " |"
         )
     m = report["metrics"]
+    how = (
+        f"threshold > {m['threshold']:g}, matching {m['matching']} below {m['distance']:g} px, "
+        f"{m['connectivity']}-connected."
+    )
+    if task == "boxes":
+        how = (
+            "precision, recall and F1 at the score with the largest F1 on the run's validation part, a hit is IoU "
+            f"0.5 or more; Pd and Fa by centres nearer than {m['distance']:g} px."
+        )
+    best = "AP50" if task == "boxes" else "IoU"
     lines += [
         "",
         f"{s['model']}, {s['steps']} steps of batch {s['batch']} in every row, N = {report['total']}; mean ± sample "
-        f"deviation over seeds; best checkpoint by IoU on the validation part of the real training list.",
+        f"deviation over seeds; best checkpoint by {best} on the validation part of the real training list.",
         f"Scored on {test['images']} images of {test['name']} {test['split']} (hash {report['split_hash']}) at native "
-        f"size: threshold > {m['threshold']:g}, matching {m['matching']} below {m['distance']:g} px, "
-        f"{m['connectivity']}-connected.",
+        f"size: {how}",
     ]
     if not report["complete"]:
         lines.append("**Not complete: runs are missing.**")
@@ -245,7 +278,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def plot(report: dict[str, Any], path: Path) -> None:
-    """IoU and Pd against the fraction, with deviations: numbers by place, ``real`` at the right end."""
+    """IoU (AP50) and Pd against the fraction, with deviations: numbers by place, ``real`` at the right end."""
     require("matplotlib", "train")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -255,7 +288,10 @@ def plot(report: dict[str, Any], path: Path) -> None:
     axes = figure.add_subplot()
     table = report["table"]
     places = range(len(table))
-    for key, word, marker in (("iou", "IoU", "o"), ("pd", "Pd", "s"), ("niou", "nIoU", "^")):
+    curves = [("iou", "IoU", "o"), ("pd", "Pd", "s"), ("niou", "nIoU", "^")]
+    if report.get("task") == "boxes":
+        curves = [("ap50", "AP50", "o"), ("pd", "Pd", "s"), ("f1", "F1", "^")]
+    for key, word, marker in curves:
         values = [float("nan") if line[key] is None else 100 * line[key] for line in table]
         errors = [100 * (line[f"{key}_sd"] or 0) for line in table]
         axes.errorbar(places, values, yerr=errors, marker=marker, capsize=3, label=word)

@@ -74,7 +74,7 @@ class MaskTask:
         self.batches: Any
         if self._clips:
             _refuse(s, material)
-            clips = clips_of(net, material.train, masks=True)
+            clips = clips_of(net, material.train, material.context, masks=True)
             self.batches = ClipBatches(
                 clips, s.batch, s.crop, s.seed, s.augment, device=device, targets="masks"
             )
@@ -172,7 +172,7 @@ class BoxTask:
         self.settings, self.device, self.net = s, device, net
         _refuse(s, material)
         self.validated = bool(material.validation)
-        clips = clips_of(net, material.train)
+        clips = clips_of(net, material.train, material.context)
         self.batches = ClipBatches(
             clips, s.batch, s.crop, s.seed, s.augment, device=device, single=not is_clip_model(net),
             scale=(s.scale[0], s.scale[1]) if s.augment else (1.0, 1.0), mosaic=s.mosaic if s.augment else 0.0,
@@ -264,10 +264,12 @@ def clip_source(predictor: Predictor, records: Sequence[Record], name: str) -> C
     return source
 
 
-def clips_of(net: Any, records: Sequence[Record], *, masks: bool = False) -> Clips | Images:
+def clips_of(
+    net: Any, records: Sequence[Record], context: Sequence[Record] = (), *, masks: bool = False
+) -> Clips | Images:
     """Decoded clips for a clip network, images for others."""
     if is_clip_model(net):
-        return Clips(records, net.window, net.key, net.border, masks=masks)
+        return Clips(records, net.window, net.key, net.border, context=context, masks=masks)
     return Images(records)
 
 

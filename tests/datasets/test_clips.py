@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -133,3 +134,22 @@ def test_still_clips_are_the_key_frame_alone(numbers, window, data):
     position = data.draw(st.integers(0, len(numbers) - 1))
     key = data.draw(st.integers(0, window - 1))
     assert window_positions(sorted(numbers), position, window, key, "still") == [position] * window
+
+
+def test_a_draw_of_key_frames_keeps_the_others_as_neighbours(tmp_path, capsys):
+    """Half of the frames are key frames; the clips are those of the whole sequences."""
+    records = make_records(tmp_path, {"a": range(8), "b": range(4)})
+    whole = Clips(records, 5, 2, "clamp")
+    drawn = [records[k] for k in (9, 1, 2, 6)]
+    other = make_records(tmp_path / "..", {"c": []})
+    bare = [
+        dataclasses.replace(r, boxes=None) for r in records if r not in drawn
+    ]  # labels of others are not read
+    clips = Clips(drawn, 5, 2, "clamp", context=[*bare, *drawn, *other])
+    assert len(clips) == 4 and [r.id for r in clips.records[:4]] == ["b/1", "a/1", "a/2", "a/6"]
+    assert len(clips.boxes) == 4 and len(clips.images) == len(clips.records) == len(
+        set(clips.windows.ravel())
+    )
+    for k, record in enumerate(clips.records[:4]):
+        np.testing.assert_array_equal(clips.clip(k), whole.clip(records.index(record)))
+    assert not clips.findings and "missing" not in capsys.readouterr().err

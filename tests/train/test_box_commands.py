@@ -12,13 +12,16 @@ import torch
 from irstkit.annotate.coco import add_box, add_image, new_coco
 from irstkit.annotate.errors import IrstkitError
 from irstkit.annotate.files import write_json
+from irstkit.datasets.readers import open_dataset
 from irstkit.train import loop
 from irstkit.train.box_predictor import BoxPredictor, suppress
 from irstkit.train.checkpoint import load_checkpoint, weights_hash
 from irstkit.train.material import compose
+from irstkit.train.metrics_shooting import ShootingMeter
 from irstkit.train.models.eflnet import EFLNet
 from irstkit.train.predict_boxes import in_sequence
 from irstkit.train.settings import settings_from
+from irstkit.train.sources import open_source
 from irstkit.train.tracks import Tracker
 
 SIZE = (32, 40)
@@ -258,3 +261,163 @@ def test_tracks_cross_pause_and_end():
     assert tracker.update([[200, 200, 204, 204]], 12).tolist() == [3]
     assert tracker.update([], 13).tolist() == []
     assert tracker.update([[200, 200, 204, 204]], 30).tolist() == [4]  # long gone
+
+
+def test_detectors_segmenters_and_files_stand_in_one_table(irstkit, runs, sequences, tmp_path):
+    theirs = tmp_path / "theirs.json"
+    truth = json.loads((sequences / "annotations.json").read_text())
+    results = [
+        {"image_id": i["file_name"].removesuffix(".png").removeprefix("images/"), "category_id": 1,
+         "bbox": [v + 0.25 for v in a["bbox"][:2]] + a["bbox"][2:], "score": 0.9}
+        for i, a in zip(truth["images"], truth["annotations"], strict=True)
+    ]  # fmt: skip
+    theirs.write_text(json.dumps(results))
+    out = tmp_path / "table"
+    paths = [runs / "dfar", runs / "eflnet", runs / "std2net", theirs]
+    result = irstkit("train", "evaluate", *paths, "--data", sequences, "--device", "cpu", "--out", out)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [x.split(" | ")[0].lstrip("| ") for x in lines[2:6]] == [
+        "dfar",
+        "eflnet",
+        "std2net",
+        "theirs.json",
+    ]
+    content = json.loads((out / "results.json").read_text())
+    assert [r["kind"] for r in content["runs"]] == ["boxes", "boxes", "masks", "boxes"]
+    perfect = content["runs"][3]
+    assert (
+        perfect["ap50"] == pytest.approx(1)
+        and perfect["operating"]["f1"] == 1
+        and perfect["centre"]["pd"] == 1
+    )
+    assert perfect["ap"] < 1, "boxes of files are scored as written, not painted into pixels"
+    assert content["runs"][2]["masks"]["iou"] is not None and content["runs"][0]["masks"] is None
+    alone = irstkit("train", "evaluate", runs / "std2net", "--data", sequences, "--device", "cpu", "--json")
+    masks = json.loads(alone.stdout)
+    assert content["runs"][2]["masks"] == {k: masks[k] for k in ("iou", "niou", "pd", "fa")}
+    assert content["runs"][0]["score_from"] == "largest F1 on the run's validation part" or (
+        content["runs"][0]["score_from"].startswith("default")
+    )
+    rows = (out / "table.csv").read_text().splitlines()
+    assert rows[0].startswith("run,kind,score,score_from,ap50") and len(rows) == 5
+    assert (out / "sequences.csv").read_text().count("0002") == 4
+    assert (out / "pr.png").read_bytes().startswith(b"\x89PNG") and "theirs.json" in (
+        out / "pr.csv"
+    ).read_text()
+    again = irstkit("train", "evaluate", *paths, "--data", sequences, "--device", "cpu", "--out", out)
+    assert again.exit_code == 1 and "not overwritten" in again.stderr
+
+
+def test_a_score_is_chosen_on_another_split_for_whatever_predicts(irstkit, runs, sequences):
+    for name in ("dfar", "std2net"):
+        arguments = ("--data", sequences, "--boxes", "--device", "cpu", "--json")
+        if name == "std2net":  # two steps of training: its components are cut low to be there at all
+            arguments += ("--threshold", "0.001")
+        result = irstkit("train", "evaluate", runs / name, *arguments, "--choose-on", "own/train")
+        if result.exit_code == 1:
+            assert "no hit on own/train" in result.stderr
+            continue
+        numbers = json.loads(result.stdout)
+        assert numbers["score_from"] == "largest F1 on own/train" and numbers["split"] == "own/test"
+    result = irstkit("train", "evaluate", runs / "dfar", *arguments, "--choose-on", "own/test")
+    assert result.exit_code == 1 and "no score is chosen on what is scored" in result.stderr
+
+
+def test_the_published_protocol_by_name(irstkit, runs, sequences):
+    arguments = ("--data", sequences, "--device", "cpu", "--protocol", "sstnet")
+    result = irstkit("train", "evaluate", runs / "dfar", *arguments)
+    assert result.exit_code == 0 and "mAP50" in result.stdout and "cost nothing" in result.stdout
+    result = irstkit("train", "evaluate", runs / "dfar", runs / "eflnet", *arguments)
+    assert "| run | predicts | mAP50 | Pr | Re | F1 |" in result.stdout and "cost nothing" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "status", "words"),
+    [
+        ("evaluate", ("--roc", "--boxes"), 2, "--roc is for the masks"),
+        ("evaluate", ("--bootstrap", 10, "--boxes"), 2, "--bootstrap is for the masks"),
+        ("evaluate", ("--protocol", "sstnet"), 2, "--protocol is for boxes"),
+        ("evaluate", ("--out", "x"), 2, "--out is for boxes"),
+        ("compare", ("--out", "x"), 1, "is a network of boxes"),
+    ],
+)
+def test_options_of_the_other_kind_are_refused(irstkit, runs, sequences, command, more, status, words):
+    name = "dfar" if command == "compare" else "std2net"
+    result = irstkit("train", command, runs / name, "--data", sequences, *more)
+    assert result.exit_code == status and words in result.stderr
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_sweep(irstkit, sequences, tmp_path, name):
+    """A clip network draws its key frames; their neighbours are always there."""
+    out = tmp_path / "sweep"
+    result = irstkit(
+        "train", "sweep", name, "--real", sequences, "--synthetic", sequences, "--total", 4,
+        "--fractions", "0,real", "--seeds", 1, "--steps", 1, "--crop", 32, "--batch", 2, "--threads", 1,
+        "--device", "cpu", "--out", out, "--json", *options(name),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["complete"] and [r["images"] for r in report["runs"]] == [5, 5]
+    key = "iou" if name == "std2net" else "ap50"
+    assert key in report["table"][0] and "frames missing" not in result.stderr
+    head = (out / "sweep.md").read_text().splitlines()[0]
+    assert ("IoU %" if name == "std2net" else "AP50 %") in head
+    assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bench_and_export(irstkit, runs, tmp_path, name):
+    result = irstkit("train", "bench", name, "--size", 64, "--rounds", 1, "--json", "--threads", 1,
+                     "--device", "cpu", *options(name))  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    row = json.loads(result.stdout)
+    assert row["macs"] > 0 and row["step_seconds"] > 0
+    out = tmp_path / "net.onnx"
+    result = irstkit("train", "export", runs / name, "--out", out, "--size", 64, 32, "--json")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["outputs"].keys() == ({"logits"} if name == "std2net" else {"boxes", "scores"})
+    assert out.stat().st_size == told["bytes"]
+
+
+def test_a_frames_number_alone_names_no_image(irstkit, sequences, tmp_path):
+    """Every sequence has a frame 000000: predictions named so are not given to one of them in silence."""
+    boxes = tmp_path / "theirs.json"
+    found = [{"image_id": f"{k:06d}", "category_id": 1, "bbox": [1, 1, 2, 2], "score": 1} for k in range(5)]
+    boxes.write_text(json.dumps(found))
+    result = irstkit("train", "evaluate", boxes, "--data", sequences, "--split", "all", "--boxes")
+    assert result.exit_code == 1 and "no image_id is of this data set" in result.stderr
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for k in range(5):
+        cv2.imwrite(str(maps / f"{k:06d}.png"), np.zeros(SIZE, np.uint8))
+    result = irstkit("train", "evaluate", maps, "--data", sequences, "--split", "all", "--boxes")
+    assert result.exit_code == 1 and "one prediction for two images" in result.stderr
+    assert irstkit("train", "evaluate", maps, "--data", sequences, "--boxes").exit_code == 0
+
+
+def test_two_sets_with_sequences_of_one_name_are_never_mixed(sequences):
+    material = compose(sequences, sequences, masks=False)
+    names = [r.sequence for r in material.train]
+    assert {n.split("/")[0] for n in names} == {"real", "synthetic"} and len(set(names)) == 3
+    assert all(names.count(n) == 5 for n in names)
+
+
+def test_the_shooting_rules_by_name(irstkit, runs, sequences):
+    arguments = ("train", "evaluate", runs / "std2net", "--data", sequences, "--device", "cpu", "--shooting")
+    result = irstkit(*arguments, "--json", "--threshold", 0.3)
+    assert result.exit_code == 0, result.stderr
+    numbers = json.loads(result.stdout)["shooting"]
+    meter = ShootingMeter()
+    records = open_dataset(sequences).part("own/test")
+    source = open_source(runs / "std2net", records, device="cpu")
+    for r in records:
+        meter.update(source.map(r), r.read_mask())
+    exact = meter.compute(0.3)
+    assert {k: numbers[k] for k in ("hits", "targets", "false_pixels")} == {
+        k: exact[k] for k in ("hits", "targets", "false_pixels")
+    }
+    assert numbers["auc"] == pytest.approx(exact["auc"], abs=2e-3)
+    assert "shooting" in irstkit(*arguments).stdout

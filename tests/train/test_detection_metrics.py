@@ -12,17 +12,9 @@ import pytest
 
 from irstkit.annotate.boxes import box_iou
 from irstkit.annotate.errors import IrstkitError
+from irstkit.train.detection_coco import IOUS, SIZES, coco, coco_lists, in_order
 from irstkit.train.detection_match import boxes_of_map, centre_match, greedy_match
-from irstkit.train.detection_metrics import (
-    IOUS,
-    SIZES,
-    DetectionMeter,
-    DetectionSettings,
-    coco,
-    coco_lists,
-    in_order,
-    table,
-)
+from irstkit.train.detection_metrics import DetectionMeter, DetectionSettings, table
 
 SIZE = (256, 256)
 
@@ -288,6 +280,7 @@ def test_an_image_is_scored_once():
 def test_segmenters_enter_through_their_components():
     probability = np.zeros((16, 16))
     probability[2:4, 3:6], probability[3, 4], probability[10, 10] = 0.7, 0.9, 0.6
-    boxes, scores = boxes_of_map(probability)
+    boxes, scores, areas = boxes_of_map(probability)
     assert boxes.tolist() == [[3, 2, 6, 4], [10, 10, 11, 11]] and scores.tolist() == [0.9, 0.6]
+    assert areas.tolist() == [6, 1]
     assert boxes_of_map(np.zeros((4, 4)))[0].shape == (0, 4)

@@ -172,6 +172,8 @@ class DFAR(nn.Module):
         ``zero`` (default) or ``released``.
     radius_cells
         SimOTA's centre radius in strides.
+    width
+        Factor of every channel count, a multiple of 1/8, for tests and small machines; 1 is the paper's.
     border
         What stands in for frames that the sequence does not have: ``target``, ``clamp``, ``reflect``; or
         ``still``, the key frame in place of all its neighbours (see :mod:`irstkit.datasets.clips`).
@@ -192,6 +194,7 @@ class DFAR(nn.Module):
         residual: float = 1.0,
         init: str = "zero",
         radius_cells: float = 2.5,
+        width: float = 1.0,
         border: str = "target",
     ) -> None:
         super().__init__()
@@ -203,7 +206,9 @@ class DFAR(nn.Module):
             raise ValueError(f"eta is a number of at least 0, got {eta!r}")
         self.window, self.key, self.border = 2 * radius + 1, radius, checked_border(border)
         self.eta, self.detach_target, self.radius_cells = float(eta), detach_target, float(radius_cells)
-        c, w = 48, WIDTH
+        if not 0 < width <= 4 or (8 * width) % 1:
+            raise ValueError(f"width is a multiple of 1/8 from 0.125 to 4, got {width!r}")
+        c, w = int(48 * width), int(WIDTH * width)
         self.extract = nn.Sequential(
             cbs(3, c), cbs(c, c, 3, 2), cbs(c, c), cbs(c, c, 3, 2), cbs(c, c), cbs(c, c, 3, 2), cbs(c, w)
         )
@@ -213,7 +218,7 @@ class DFAR(nn.Module):
         self.mid = cbs(w if afs else joined, w)
         self.refine = nn.Sequential(*(AGDF(w) for _ in range(4 if agdf else 0)))
         self.out = cbs(w, 2 * w)
-        self.head = Head(2 * w, 256, 1)
+        self.head = Head(2 * w, 4 * w, 1)
         self._initialise(init)
 
     def _initialise(self, init: str) -> None:
