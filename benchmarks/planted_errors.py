@@ -112,7 +112,7 @@ def displaced(
 
 
 def queues(images: list[Image], labels: list[list[Instance]]) -> dict[str, list[int]]:
-    """Orders of the images: the product's, and by rules that learn nothing (as before)."""
+    """Orders of the images: the product's, and by rules that learn nothing (used where labels are few)."""
     collected = []
     for number, (image, row) in enumerate(zip(images, labels, strict=True)):
         shapes = [shape_of(instance) for instance in row]
@@ -177,7 +177,10 @@ def draw(path: Path, curves: dict[str, np.ndarray], count: int, first: int) -> N
 
     figure, axes = plt.subplots(figsize=(6.4, 4.2), dpi=130)
     colours = {"learned": "#0072b2", "fixed rules": "#d55e00"}
-    names = {"learned": "worst labels first (learned from the set)", "fixed rules": "fixed rules (before)"}
+    names = {
+        "learned": "worst labels first (learned from the set)",
+        "fixed rules": "fixed rules (nothing learned)",
+    }
     images = next(iter(curves.values())).shape[1] - 1
     x = np.arange(images + 1)
     for name, rows in curves.items():

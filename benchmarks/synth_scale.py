@@ -3,7 +3,9 @@
     python benchmarks/synth_scale.py memory --backgrounds PATH --out WORK     # 2,000, 20,000 and 100,000 images of 64 px
     python benchmarks/synth_scale.py rate --backgrounds PATH --out WORK       # images/s of 256 px, 1 and 2 workers
     python benchmarks/synth_scale.py dask --backgrounds PATH --out WORK       # 1, 2 and 4 workers, one killed: same bytes
+    python benchmarks/synth_scale.py joins --out WORK                         # the rows of `rate`'s set, up to 100,000
     python benchmarks/synth_scale.py shards --out WORK                        # of what `rate` made
+    python benchmarks/synth_scale.py plan --make-ms 15.8 ...                  # the arithmetic of docs/scale.md
 
 Every figure is of a process of its own: peak resident memory by getrusage, CPU time with its children's.
 """
@@ -20,11 +22,13 @@ import shutil
 import signal
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from irstkit.annotate import console
 from irstkit.synth import generate as generating
+from irstkit.synth import writer
 from irstkit.synth.cluster import Cluster
 
 PLAIN = (
@@ -120,17 +124,91 @@ def dask_run(out: Path, count: int, backgrounds: str, address: str, kill: bool, 
     return {**made, "killed": len(killed)}
 
 
+def shards_run(made: Path, out: Path) -> dict:
+    """A set to shards, the shards opened, one window of them decoded."""
+    from irstkit.datasets.readers import open_dataset
+    from irstkit.datasets.shard_batches import Shards
+    from irstkit.datasets.shards import export_shards, read_index
+
+    shutil.rmtree(out, ignore_errors=True)
+    data = open_dataset(made)
+    times = [time.process_time()]
+    done = export_shards(data, out, size=500)
+    times.append(time.process_time())
+    count = len(open_dataset(out))
+    times.append(time.process_time())
+    shards = Shards(out, read_index(out)["shards"])
+    for record in shards.records([0]):
+        record.read_image(), record.read_mask()
+    times.append(time.process_time())
+    spent = [1000 * (b - a) for a, b in pairwise(times)]
+    return {
+        "images": count, "bytes_an_image": round(done.bytes / count), "export_ms": round(spent[0] / count, 2),
+        "open_ms": round(spent[1] / count, 3), "read_and_decode_ms": round(spent[2] / shards.rows[0]["samples"], 2),
+    }  # fmt: skip
+
+
+def lay_parts(made: Path, out: Path, count: int) -> None:
+    """Part files of ``count`` rows, those of a made set over and over under new numbers."""
+    rows = list(writer._joined(made))
+    shutil.rmtree(out, ignore_errors=True)
+    for part in range(-(-count // writer.PART)):
+        here = []
+        for k in range(part * writer.PART, min((part + 1) * writer.PART, count)):
+            row, name = rows[k % len(rows)], f"images/{writer.image_name(k, count)}"
+            here.append(
+                {
+                    "image": {**row["image"], "file_name": name}, "annotations": row["annotations"],
+                    "manifest": {**row["manifest"], "index": k, "file_name": name},
+                }
+            )  # fmt: skip
+        writer.write_part(out, part, here)
+
+
+def join_parts(out: Path, count: int) -> dict:
+    return {"images": writer.merge(out, count, {"train": 1.0}, {})["images"]}
+
+
+def part_again(out: Path) -> dict:
+    shutil.rmtree(out / "parts")
+    writer.unmerge(out)
+    return {"parts": len(list((out / "parts").iterdir()))}
+
+
+def plan(count: int, given: argparse.Namespace) -> None:
+    """What ``count`` images of 256 px take, from measured figures."""
+    hours = {
+        name: count * getattr(given, name) / 3.6e6 for name in ("make_ms", "join_ms", "export_ms", "read_ms")
+    }
+    say = {name.removesuffix("_ms") + "_core_hours": round(value, 1) for name, value in hours.items()}
+    say |= {f"make_hours_on_{cores}_cores": round(hours["make_ms"] / cores, 2) for cores in (16, 64, 256)}
+    say |= {
+        name.removesuffix("_bytes") + "_gb": round(count * getattr(given, name) / 1e9, 1)
+        for name in ("images_bytes", "masks_bytes", "annotations_bytes", "manifest_bytes", "shards_bytes")
+    }
+    print(json.dumps({"images": count, **say}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["memory", "rate", "dask", "shards"])
+    parser.add_argument("what", choices=["memory", "joins", "rate", "dask", "shards", "plan"])
     parser.add_argument("--backgrounds", default="")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("scale"))
     parser.add_argument("--counts", type=int, nargs="+")
     parser.add_argument("--presets", nargs="+", default=["nudt", "real"])
     parser.add_argument(
         "--plain", action="store_true", help="memory: one point target an image, quick to make"
     )
+    for name in ("make_ms", "join_ms", "export_ms", "read_ms", "images_bytes", "masks_bytes", "annotations_bytes",
+                 "manifest_bytes", "shards_bytes"):  # fmt: skip
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=float, default=0.0, help="plan: measured, an image"
+        )
     given = parser.parse_args()
+    if given.what == "plan":
+        for count in given.counts or (100_000, 10_000_000):
+            plan(count, given)
+        return
     given.out.mkdir(parents=True, exist_ok=True)
 
     def say(**row: Any) -> None:
@@ -156,6 +234,17 @@ def main() -> None:
                     bytes=bytes_of(root),
                     digest=digest(root),
                 )
+    elif given.what == "joins":
+        for count in given.counts or (2000, 20000, 100000):
+            lay_parts(given.out / "r-nudt-1", given.out / "joined", count)
+            found = measured(join_parts, given.out / "joined", count)
+            say(what="parts joined", **found)
+            found = measured(part_again, given.out / "joined")
+            say(what="and parted again", images=count, **found)
+    elif given.what == "shards":
+        for preset in given.presets:
+            found = measured(shards_run, given.out / f"r-{preset}-1", given.out / f"s-{preset}")
+            say(what="shards", preset=preset, **found)
     elif given.what == "dask":
         count = (given.counts or [1000])[0]
         root = given.out / "d0"

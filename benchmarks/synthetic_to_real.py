@@ -138,6 +138,10 @@ def make(given: argparse.Namespace, arm: str) -> tuple[Path, object]:
             options += ["--backgrounds", one if one == "procedural" else given.data / one]
         for one in changed:
             options += ["--set", one]
+        if (
+            given.data / "scenes_all.csv"
+        ).exists():  # file, scene: preset real mixes scenes as its reference does
+            options += ["--scenes", given.data / "scenes_all.csv"]
         irstkit(
             "synth", "images", "--out", folder, "--count", COUNT, "--seed", 11, "--preset", preset, *options,
             "--exclude", f"{given.data / 'NUAA-SIRST'}:50_50/test", "--workers", 1, "--json",
@@ -183,7 +187,7 @@ def table(done: list[dict]) -> str:
     for (arm, steps, crop), results in sorted(groups.items(), key=lambda g: (g[0][1:], ARMS.index(g[0][0]))):
         shown = []
         for metric, scale in (("iou", 100), ("pd", 100), ("fa", 1e6)):
-            values = [scale * r["metrics"][metric] for r in results]
+            values = [scale * r[metric] for r in results]
             spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
             shown.append(f"{statistics.mean(values):.1f}{spread}")
         lines.append(f"| {arm} | {steps} x {crop} | {len(results)} | {' | '.join(shown)} |")

@@ -55,9 +55,8 @@ class Shards:
             When a shard is damaged or anything in it is wrong.
         """
         builder = Builder(Probe(self.root))
-        seen: set[str] = set()
         for k in chosen:
-            read_shard(builder, self.rows[k], seen)
+            read_shard(builder, self.rows[k], set())  # shards of several sets may repeat an id
         Dataset(
             self.root, "webdataset", tuple(builder.records), None, tuple(builder.findings)
         ).require_clean()

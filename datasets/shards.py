@@ -24,7 +24,7 @@ import numpy as np
 from ..annotate.coco import add_box, add_image, add_instance, new_coco
 from ..annotate.console import progress
 from ..annotate.errors import IrstkitError
-from ..annotate.files import atomic_path, encode_png, read_bytes, read_json, write_json
+from ..annotate.files import atomic_path, encode_png, natural_key, read_bytes, read_json, write_json
 from ..annotate.masks import instances_to_mask
 from ..annotate.tars import write_tar
 from .records import Dataset, Record, split_hash
@@ -293,3 +293,37 @@ def read_index(root: Path) -> dict[str, Any]:
     if not (index.get("scheme") is None or isinstance(index["scheme"], str)):
         raise IrstkitError("expected a text or null", path=path, where="$.scheme")
     return index
+
+
+def read_indexes(root: Path) -> dict[str, Any]:
+    """index.json of a folder of shards, or those of its sub-folders joined: one stream of several exports.
+
+    Raises
+    ------
+    IrstkitError
+        Where neither is there, or the sub-folders' split schemes differ.
+    """
+    if (root / INDEX).is_file():
+        return read_index(root)
+    folders = sorted((f.parent for f in root.glob(f"*/{INDEX}")), key=lambda f: natural_key(f.name))
+    if not folders:
+        raise IrstkitError(
+            f"no folder with an {INDEX}, nor a folder of such folders",
+            path=root,
+            hint="irstkit data export SET --to webdataset --out SHARDS makes one",
+        )
+    found = [read_index(folder) for folder in folders]
+    for folder, index in zip(folders, found, strict=True):
+        if index["scheme"] != found[0]["scheme"]:
+            text = (
+                f"the split scheme is {index['scheme']!r}, in {folders[0].name}/ it is {found[0]['scheme']!r}"
+            )
+            raise IrstkitError(text, path=folder / INDEX, where="$.scheme")
+    rows = [
+        {**row, "name": f"{folder.name}/{row['name']}"}
+        for folder, index in zip(folders, found, strict=True)
+        for row in index["shards"]
+    ]
+    ids = split_hash(str(index.get("ids")) for index in found)
+    samples = sum(index["samples"] for index in found)
+    return {**found[0], "name": root.resolve().name, "samples": samples, "ids": ids, "shards": rows}

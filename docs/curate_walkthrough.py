@@ -5,7 +5,8 @@ is trained, the ten worst images of the queue are fixed, and the network is trai
 untouched test part before and after, and with labels that nobody spoilt. What a person does with eyes and mouse is
 done here by a script: its eyes are the labels before they were spoilt (is this one wrong?), its hands are the
 buttons of the guide (delete, accept the prediction, draw a box and grow the mask in it). Everything else is the
-commands as typed. With --figures, pictures of the App are taken on the way (needs Chromium and playwright).
+commands as typed. What an interrupted run left in WORK is not made again. With --figures, pictures of the App are
+taken on the way (needs Chromium and playwright).
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ STEPS, WORST = 300, 10
 FIT = ("--steps", STEPS, "--crop", 64, "--batch", 4, "--option", "base=8", "--threads", 1)
 
 
-def irstkit(*words: object) -> str:
-    """Run a command as typed and give what it prints."""
+def irstkit(*words: object, makes: Path | None = None) -> str:
+    """Run a command as typed and give what it prints; one that ``makes`` what is there already is only noted."""
     from click.testing import CliRunner
 
     from irstkit.cli import cli
 
     line = [str(w) for w in words]
     COMMANDS.append(shlex.join(["irstkit", *line]))
+    if makes is not None and makes.exists():
+        return ""
     print("$", COMMANDS[-1], file=sys.stderr, flush=True)
     done = CliRunner().invoke(cli, line, prog_name="irstkit")
     if done.exit_code:
@@ -154,16 +157,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     work = options.work
-    work.mkdir(parents=True)
+    work.mkdir(parents=True, exist_ok=True)
     clean, root = work / "clean", work / "daub"
     irstkit("synth", "sequences", "--out", clean, "--preset", "daub", "--sequences", 8, "--frames", 12, "--seed", 4,
-            "--size", "128x128", "--splits", "train=0.75,test=0.25", "--workers", 1)  # fmt: skip
+            "--size", "128x128", "--splits", "train=0.75,test=0.25", "--workers", 1,
+            makes=clean)  # fmt: skip
+    shutil.rmtree(root, ignore_errors=True)
     spoilt = spoil(clean, root, options.seed)
     scores = {}
 
     def train(name: str, data: Path) -> None:
         irstkit("train", "fit", "sd2net", "--real", data, "--real-split", "synth/train", *FIT, "--seed", options.seed,
-                "--out", work / name)  # fmt: skip
+                "--out", work / name, makes=work / name / "last.pt")  # fmt: skip
         told = json.loads(irstkit("train", "evaluate", work / name / "last.pt", "--data", clean, "--split", "synth/test",
                                   "--threads", 1, "--json"))  # fmt: skip
         scores[name] = told
@@ -171,20 +176,22 @@ def main() -> None:
 
     train("before", root)
     irstkit("train", "predict", work / "before/last.pt", root, "--split", "synth/train", "--probabilities",
-            "--threads", 1, "--out", work / "predicted")  # fmt: skip
+            "--threads", 1, "--out", work / "predicted", makes=work / "predicted")  # fmt: skip
+    shutil.rmtree(work / "fiftyone", ignore_errors=True)
     service.isolate(work / "fiftyone")
     told = irstkit("data", "curate", root, "--predictions", work / "predicted/predictions.json", "--no-app")
     print(told, file=sys.stderr)
     fo = service.load()
     dataset = fo.load_dataset("daub")
+    failed: Exception | None = None
     if options.figures:
         from curate_screenshots import shoot
 
-        shoot(
-            dataset,
-            options.figures,
-            {"curate-walk-sequences": "sequences", "curate-walk-worst": "worst-labels-first"},
-        )
+        views = {"curate-walk-sequences": "sequences", "curate-walk-worst": "worst-labels-first"}
+        try:
+            shoot(dataset, options.figures, views, fix="curate-walk-fix")
+        except Exception as error:  # the numbers do not depend on pictures; their lack ends the run
+            failed = error
     from irstkit.datasets.curation import store
 
     coco = json.loads((clean / "annotations.json").read_text())
@@ -209,6 +216,8 @@ def main() -> None:
     print(text)
     if options.out:
         options.out.write_text(text + "\n")
+    if failed is not None:
+        raise failed
 
 
 if __name__ == "__main__":

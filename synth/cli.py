@@ -336,19 +336,19 @@ def scenes_predict(
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="ONNX file to write."
 )
-@click.option("--steps", type=click.IntRange(min=1), default=1500, show_default=True, help="Optimiser steps.")
-@click.option("--batch", type=click.IntRange(min=2), default=48, show_default=True, help="Images a step.")
+@click.option("--steps", type=click.IntRange(min=1), default=500, show_default=True, help="Optimiser steps.")
+@click.option("--batch", type=click.IntRange(min=2), default=32, show_default=True, help="Images a step.")
 @click.option(
     "--procedural",
     type=click.IntRange(min=0),
-    default=150,
+    default=60,
     show_default=True,
     help="Procedural images a scene.",
 )
 @click.option(
     "--share",
     type=click.FloatRange(0, 1),
-    default=0.35,
+    default=0.45,
     show_default=True,
     help="Share of procedural images in a batch.",
 )

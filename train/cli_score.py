@@ -54,6 +54,25 @@ class Breakdowns(click.ParamType):
         return keys
 
 
+class Distances(click.ParamType):
+    """Pixels divided by commas."""
+
+    name = "PX,PX,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            found = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} are not numbers divided by commas, such as 2,3,4", param, ctx)
+        if not all(0 < d < float("inf") for d in found):
+            self.fail(f"{value!r}: distances are above 0 pixels", param, ctx)
+        return found
+
+
 @click.command()
 @click.argument("predictions", type=PATH, nargs=-1, required=True)
 @click.option("--data", type=PATH, required=True, help="Data set with masks, or with boxes.")
@@ -90,6 +109,12 @@ class Breakdowns(click.ParamType):
 )
 @click.option("--roc", is_flag=True, help="Curves too: pixel AUC, target AUC, Pd at Fa 1e-6, 1e-5, 1e-4.")
 @click.option(
+    "--distances",
+    type=Distances(),
+    default=(),
+    help="Pd and Fa at other matching distances too, e.g. 2,3,4 (DNA-Net's Table IV).",
+)
+@click.option(
     "--shooting", is_flag=True, help="Pd, Fa and AUC by the shooting rules of STD2Net and DTUM too."
 )
 @click.option("--by", type=Breakdowns(), default=(), help="Break down by kind, size, scr, scene, sequence.")
@@ -122,6 +147,7 @@ def evaluate(
     nms: float,
     out: Path | None,
     roc: bool,
+    distances: tuple[float, ...],
     shooting: bool,
     by: tuple[str, ...],
     resamples: int,
@@ -145,7 +171,7 @@ def evaluate(
     Examples:
       irstkit train evaluate runs/real/best.pt --data NUAA-SIRST/ --split 50_50/test --json
       irstkit train evaluate runs/real --data synth/ --roc --by kind,scr --bootstrap 1000
-      irstkit train evaluate their_masks/ --data NUDT-SIRST/ --matching dnanet
+      irstkit train evaluate their_masks/ --data NUDT-SIRST/ --matching dnanet --distances 2,3,4
       irstkit train evaluate runs/dfar runs/eflnet runs/std2net theirs.json --data DAUB/ --out table/
       irstkit train evaluate runs/dfar --data DAUB/ --protocol sstnet
     """
@@ -163,7 +189,9 @@ def evaluate(
     opened = open_dataset(data)
     given = [k for k in ctx.params if ctx.get_parameter_source(k) is not click.core.ParameterSource.DEFAULT]
     if boxes or len(predictions) > 1 or is_box_checkpoint(predictions[0]):
-        if other := sorted({"roc", "shooting", "by", "resamples", "matching", "connectivity"} & set(given)):
+        if other := sorted(
+            {"roc", "shooting", "distances", "by", "resamples", "matching", "connectivity"} & set(given)
+        ):
             raise click.UsageError(f"{_flag(other[0])} is for the masks of one segmenter")
         check_new(out)
         content = compare_boxes(
@@ -184,7 +212,15 @@ def evaluate(
     source = open_source(predictions[0], records, device=device, padding=padding, model=model, kind=kind)
     settings = Settings(threshold, distance, matching, int(connectivity))
     result = score(
-        source, opened, split, settings=settings, curves=roc, shooting=shooting, by=by, resamples=resamples
+        source,
+        opened,
+        split,
+        settings=settings,
+        curves=roc,
+        shooting=shooting,
+        by=by,
+        resamples=resamples,
+        distances=distances,
     )
     click.echo(json.dumps(result, indent=2) if as_json else table(result))
 

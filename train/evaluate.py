@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,7 @@ def evaluate(
     shooting: bool = False,
     by: Sequence[str] = (),
     resamples: int = 0,
+    distances: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Metrics on ``SCHEME/PART``, with all that they depend on beside them (ready for JSON).
 
@@ -244,13 +245,28 @@ def evaluate(
         Break the numbers down: ``kind``, ``size``, ``scr``, ``scene``, ``sequence``.
     resamples
         Bootstrap intervals (95 %) from so many redrawn sets; sequences are drawn whole.
+    distances
+        Pd and Fa of other matching distances, in pixels, from the same masks.
     """
     settings = settings or Settings()
     source = NetworkSource(source) if isinstance(source, Predictor) else source
     data = data if isinstance(data, Dataset) else open_dataset(data)
     records, name = labelled_part(data, split)
-    scores = score(source, records, settings, curves=curves, shooting=shooting)
-    return report(source, data, records, name, scores, by=by, resamples=resamples)
+    scores = score(source, records, settings, curves=curves, shooting=shooting, keep=bool(distances))
+    result = report(source, data, records, name, scores, by=by, resamples=resamples)
+    if distances:
+        result["by_distance"] = {f"{d:g}": _at_distance(d, scores, records, settings) for d in distances}
+    return result
+
+
+def _at_distance(
+    distance: float, scores: Scores, records: Sequence[Record], settings: Settings
+) -> dict[str, Any]:
+    meter = _meter(replace(settings, distance=distance))
+    for record in records:
+        meter.update(scores.maps[record.id], record.read_mask(), id=record.id)
+    found = meter.compute()
+    return {k: found[k] for k in ("pd", "fa", "detected", "targets", "false_components", "false_pixels")}
 
 
 def report(
@@ -364,6 +380,8 @@ def table(result: dict[str, Any]) -> str:
             f"AUC        pixel {show(roc['pixel_auc'])} %, target up to Fa 1e-4 {show(roc['target_auc'])} %"
         )
         lines.append(f"Pd         {', '.join(points)}")
+    for distance, d in r.get("by_distance", {}).items():
+        lines.append(f"below {distance} px  Pd {show(d['pd'])} %   Fa {show(d['fa'], 1e6)} x 1e-6")
     if "shooting" in r:
         s = r["shooting"]
         lines.append(

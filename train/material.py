@@ -12,7 +12,7 @@ from ..datasets.mix import mix
 from ..datasets.readers import open_dataset
 from ..datasets.records import Dataset, Record, split_hash
 from ..datasets.shard_batches import Shards
-from ..datasets.shards import INDEX, read_index
+from ..datasets.shards import read_indexes
 from ..datasets.splits import train_val
 
 VALIDATION = 0.1
@@ -182,13 +182,10 @@ def compose_stream(
     IrstkitError
         Where ``synthetic`` is no folder of shards, or options do not go together.
     """
-    root = Path(synthetic) if synthetic is not None else None
-    if root is None or not (root / INDEX).is_file():
-        raise IrstkitError(
-            "--stream reads shards: --synthetic is no folder with an index.json",
-            path=root,
-            hint="irstkit data export SET --to webdataset --out SHARDS makes them",
-        )
+    if synthetic is None:
+        raise IrstkitError("--stream reads shards", hint="name a folder of them with --synthetic")
+    root = Path(synthetic)
+    index = read_indexes(root)
     if total is not None:
         raise IrstkitError("a stream has no total: all its images are used", hint="leave --total away")
     share = float(fraction) if isinstance(fraction, (int, float)) else 0.0
@@ -197,7 +194,6 @@ def compose_stream(
             "with --stream, --real and --real-fraction (above 0, below 1) go together",
             hint="for example --real-fraction 0.16: every sixth sample is a real image",
         )
-    index = read_index(root)
     scheme, _, part = (synthetic_split or f"{index['scheme']}/train").rpartition("/")
     rows = [row for row in index["shards"] if row["part"] == part or index["scheme"] is None]
     if not rows or (index["scheme"] is not None and scheme not in ("", index["scheme"])):

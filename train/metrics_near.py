@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -68,6 +69,22 @@ def grid_of(shape: tuple[int, int]) -> Grid:
         unit = 0
     weights = ((x << unit) + (unit > 0)).astype(float), y.astype(float)
     return Grid(stride, begin, end, size, np.arange(size), x, y, weights, unit)
+
+
+_OWN = threading.local()
+_KEPT = 2**20
+
+
+def scratch(grid: Grid) -> tuple[NDArray[np.intp], ...]:
+    """Four whole-number arrays of the grid's size, this thread's own: large arrays made anew cost page faults.
+
+    Those of very large images are not kept.
+    """
+    if grid.size > _KEPT:
+        return tuple(np.empty(grid.size, np.intp) for _ in range(4))
+    if getattr(_OWN, "size", None) != grid.size:
+        _OWN.size, _OWN.arrays = grid.size, tuple(np.empty(grid.size, np.intp) for _ in range(4))
+    return _OWN.arrays
 
 
 class Collector:

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .metrics_match import Components
-from .metrics_near import Collector, Grid, NearStates, grid_of, spread
+from .metrics_near import Collector, Grid, NearStates, grid_of, scratch, spread
 
 _BLOCKS = 128
 """Blocks of levels, with about as many pixels each, in which a component's states are looked at first."""
@@ -180,29 +180,36 @@ class _Basins:
         few = 2 * len(ascending) < b - a
         at: Any = np.flatnonzero(positive) if few else slice(None)
         where = grid.number[a:b][at]
-        pointer = grid.number.copy()
+        pointer, spare, basin, block = scratch(grid)
+        pointer[...] = grid.number
         pointer[a:b][at] += cv2.LUT(code[at][None], steps[tables.way][None])[0]
         for _ in range(3):  # ways of 8 steps; then only the few longer ones
             if few:
                 pointer[where] = pointer[pointer[where]]
             else:
-                pointer = pointer.take(pointer, mode="clip")
+                pointer, spare = pointer.take(pointer, mode="clip", out=spare), pointer
         up = pointer[a:b][at]
-        rest = np.flatnonzero(pointer.take(up, mode="clip") != up)
+        further = pointer.take(up, mode="clip", out=spare[: len(up)])
+        rest = np.flatnonzero(further != up)
         while len(rest):
             pointer[where[rest]] = up[rest] = pointer[up[rest]]
             rest = rest[pointer[up[rest]] != up[rest]]
         self.peaks = where[(up == where) & positive[at]] - a
         self.count = len(self.peaks)
-        number = np.full(grid.size, self.count, np.int32)
-        number[self.peaks + a] = np.arange(self.count, dtype=np.int32)
-        basin = np.full(grid.size, self.count, np.int32)
-        basin[a:b][at] = number.take(up, mode="clip")
+        number = spare
+        number[...] = self.count
+        number[self.peaks + a] = np.arange(self.count)
+        if few:
+            basin[...] = self.count
+            basin[where] = number[up]
+        else:
+            number.take(pointer, mode="clip", out=basin)
         self.basin = basin[a:b]
-        self.block = self._divide(ascending, at)
+        self.block, self.spare = block[: b - a], spare[: b - a]
+        self._divide(ascending, at)
         self._find_edges(code, basin, steps, tables)
 
-    def _divide(self, ascending: NDArray[np.int32], at: Any) -> NDArray[np.intp]:
+    def _divide(self, ascending: NDArray[np.int32], at: Any) -> None:
         """Blocks of levels, numbered from the highest; ``blocks`` of them, and one more for level 0."""
         peak, n = int(ascending[-1]), len(ascending)
         self.shift = max(0, peak.bit_length() - 14)
@@ -211,17 +218,15 @@ class _Basins:
         above = np.cumsum(count[::-1])[::-1]  # falls as the level rises; at the top 1 or more
         self.table = above - above[-1]
         self.blocks = int(self.table[0]) + 1
-        level = self.level[at]
-        block = np.full(len(self.level), self.blocks)
-        block[at] = self.table.take(level >> self.shift, mode="clip")
-        block[self.level <= 0] = self.blocks
-        return block
+        self.block[...] = self.blocks
+        self.block[at] = self.table.take(self.level[at] >> self.shift, mode="clip")
+        self.block[self.level <= 0] = self.blocks
 
     def block_of(self, level: NDArray[np.int64]) -> NDArray[np.intp]:
         """The block of each level above 0; that of the lowest for 0 and of the highest for those above all."""
         return self.table.take(level >> self.shift, mode="clip")
 
-    def _find_edges(self, code: NDArray[np.uint8], basin: NDArray[np.int32], steps, tables: _Tables) -> None:
+    def _find_edges(self, code: NDArray[np.uint8], basin: NDArray[np.intp], steps, tables: _Tables) -> None:
         at = np.flatnonzero(cv2.LUT(code[None], tables.merging[None])[0].view(bool))
         kinds = code[at]
         here, level = self.basin[at], self.level[at]
@@ -289,9 +294,8 @@ class _Basins:
 
     def _hand_over_last(self, joined: NDArray[np.int64], box: NDArray[np.int64], collect: Collector) -> None:
         """All states of the one component that is left in the end, down to the lowest pixel."""
-        key = np.maximum(
-            self.block, np.append(self.block_of(joined), self.blocks).take(self.basin, mode="clip")
-        )
+        key = np.append(self.block_of(joined), self.blocks).take(self.basin, mode="clip", out=self.spare)
+        np.maximum(key, self.block, out=key)
 
         def look(at: NDArray[np.intp]) -> tuple[NDArray, NDArray, NDArray]:
             group = self.basin[at]

@@ -108,11 +108,6 @@ def saved_views(dataset: Any) -> list[str]:
             "By SCR: real and synthetic of equal difficulty side by side",
         )
     views["targets"] = (patches, "A patch a target")
-    if _has(dataset, f"{truth}.detections.mask"):
-        views["boxes"] = (
-            dataset.set_field(f"{truth}.detections.mask", None),
-            "Masks left out of sight: boxes can be moved and resized at once, the masks follow",
-        )
     views["not reviewed"] = (dataset.match(F("reviewed") != True), "Images not yet marked as reviewed")  # noqa: E712
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -208,20 +208,3 @@ def test_a_box_moved_with_the_mouse_is_in_the_database_and_in_the_pulled_file(pa
         shifted = np.roll(decode_rle(was["segmentation"]), (dy, dx), (0, 1))
         assert (decode_rle(is_now["segmentation"]) == shifted).all()
         assert {k for k in was if was[k] != is_now[k]} == {"bbox", "segmentation"}
-
-
-def test_in_the_view_of_boxes_a_label_with_a_mask_is_moved_at_once(page):
-    """The App cannot move a label whose mask it sees; the mask stays in the database and follows on pull."""
-    view = page.dataset.load_saved_view("boxes").sort_by("frame_number", reverse=True)
-    page.dataset.save_view("boxes backwards", view, overwrite=True)
-    frame = int(page.dataset.load_saved_view("boxes backwards").first()["record_id"][-3:])
-    record = f"images/{frame:03d}"
-    mask = stored(page, record)["ground_truth"]["detections"][0]["mask"]
-    dx, dy = drag(page, "boxes-backwards", frame)
-    assert stored(page, record)["ground_truth"]["detections"][0].get("mask") in (mask, None)
-    (one,) = pull("watched")[1]
-    was = next(a for a in page.coco["annotations"] if a["image_id"] == frame + 1)
-    now = next(a for a in one.document["annotations"] if a["image_id"] == frame + 1)
-    assert (
-        decode_rle(now["segmentation"]) == np.roll(decode_rle(was["segmentation"]), (dy, dx), (0, 1))
-    ).all()

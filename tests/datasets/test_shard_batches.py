@@ -9,7 +9,7 @@ from irstkit.datasets import shard_batches as module
 from irstkit.datasets.batches import Batches
 from irstkit.datasets.readers import open_dataset
 from irstkit.datasets.shard_batches import ShardBatches, Shards
-from irstkit.datasets.shards import export_shards, read_index
+from irstkit.datasets.shards import export_shards, read_index, read_indexes
 
 
 @pytest.fixture
@@ -110,3 +110,27 @@ def test_a_long_stream_has_short_epochs(tmp_path):
     assert {n for n, _, _ in places} == {0, 1, 2}
     assert all(0 <= at < 5000 and 0 <= k < 2000 for _, at, k in places)
     assert np.unique([batches.locate(p)[1] for p in range(2000)]).tolist() == [0]
+
+
+def test_several_exports_are_one_stream(make_pairs, tmp_path):
+    for name in ("10", "9"):
+        export_shards(
+            open_dataset(make_pairs(count=5, folder=f"p{name}", seed=int(name))),
+            tmp_path / "all" / name,
+            size=2,
+        )
+    index = read_indexes(tmp_path / "all")
+    assert [row["name"] for row in index["shards"]] == [
+        f"{f}/all-{k:06d}.tar" for f in ("9", "10") for k in range(3)
+    ]
+    shards = Shards(tmp_path / "all", index["shards"])
+    assert len(shards) == index["samples"] == 10
+    batches = ShardBatches(shards, 2, 32, 1, window=4)  # ids repeat within a window
+    for step in range(5):
+        assert batches.batch(step)[0].shape == (2, 1, 32, 32)
+    path = tmp_path / "all/9/index.json"
+    path.write_text(path.read_text().replace('"scheme": null', '"scheme": "mine"'))
+    with pytest.raises(IrstkitError, match="the split scheme is None, in 9/ it is 'mine'"):
+        read_indexes(tmp_path / "all")
+    with pytest.raises(IrstkitError, match="no folder with an"):
+        read_indexes(tmp_path / "p9")

@@ -166,8 +166,8 @@ def test_a_stream_of_shards_resumes_to_the_bit(irstkit, split_pairs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--synthetic", "{root}", "--stream"), "is no folder with an index.json"),
-        (("--real", "{root}", "--stream"), "is no folder with an index.json"),
+        (("--synthetic", "{root}", "--stream"), "no folder with an index.json"),
+        (("--real", "{root}", "--stream"), "--stream reads shards"),
         (("--synthetic", "{s}", "--stream", "--total", 4), "a stream has no total"),
         (("--synthetic", "{s}", "--stream", "--real", "{root}"), "go together"),
         (("--synthetic", "{s}", "--stream", "--real-fraction", 0.5), "go together"),

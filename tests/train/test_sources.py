@@ -215,6 +215,22 @@ def test_workers_change_no_number(data, tmp_path):
     assert results[0] == results[1] == results[2]
 
 
+def test_other_distances_are_those_of_runs_of_their_own(data, irstkit, tmp_path):
+    root, records, _ = data
+    for record in records:
+        moved = np.roll(record.read_mask(), 2, axis=1)  # centroids 2 px off: a hit below 3, none below 2
+        write_png(tmp_path / "p" / f"{record.id}.png", moved.astype(np.uint8) * 255)
+    arguments = (tmp_path / "p", "--data", root)
+    found = evaluated(irstkit, *arguments, "--distances", "2,2.5,4")["by_distance"]
+    assert list(found) == ["2", "2.5", "4"] and found["2"]["pd"] < found["2.5"]["pd"]
+    for distance, numbers in found.items():
+        alone = evaluated(irstkit, *arguments, "--distance", distance)
+        assert numbers == {k: alone[k] for k in numbers}
+    assert "below 2.5 px" in irstkit("train", "evaluate", *arguments, "--distances", "2.5").stdout
+    refused = irstkit("train", "evaluate", *arguments, "--distances", "2,x")
+    assert refused.exit_code == 2 and "such as 2,3,4" in refused.output
+
+
 class OnlyMaps:
     """A network's maps without its device sums: the way of predictions from files."""
 
