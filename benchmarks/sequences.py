@@ -56,6 +56,7 @@ SCALES: dict[str, dict[str, list[str]]] = {
         "std2net": ["--option", "base=4", "--option", "features=8", "--lr", "2e-3", "--steps", "600", *SEGMENTER],
         "sd2net": ["--option", "base=4", "--lr", "2e-3", "--steps", "600", *SEGMENTER],
     },
+    "long": {"dfar": ["--option", "width=0.25", "--lr", "1e-3", "--steps", "1600", "--ema", "0.98", *DETECTOR, "--crop", "96"]},
     "full": {
         "dfar": ["--lr", "5e-4", "--steps", "2000", "--ema", "0.99", *DETECTOR],
         "eflnet": ["--option", "width=0.25", "--lr", "1e-3", "--steps", "2000", "--ema", "0.99", *DETECTOR],
