@@ -65,7 +65,7 @@ def lumpy_shape(
         )
     if shading > 0:
         texture = cv2.GaussianBlur(
-            rng.standard_normal(values.shape), (0, 0), 0.8, borderType=cv2.BORDER_REFLECT
+            np.asarray(rng.standard_normal(values.shape)), (0, 0), 0.8, borderType=cv2.BORDER_REFLECT
         )
         values *= np.clip(1.0 + shading * texture / max(float(texture.std()), 1e-9), 0.1, None)
     detail: dict[str, object] = {"aspect": round(aspect, 6), "lumps": lumps, "power": round(power, 6)}

@@ -166,9 +166,10 @@ def _cluster(options: Negatives, rng: np.random.Generator) -> NDArray[np.float64
     return values
 
 
-def _trimmed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _trimmed(values: NDArray) -> NDArray[np.float64]:
     """Of peak 1, without what lies below 0.2 % of it."""
-    values = np.where(values > 0.002 * values.max(), values / values.max(), 0.0)
+    peak = float(values.max())
+    values = np.where(values > 0.002 * peak, values / peak, 0.0)
     rows, columns = np.flatnonzero(values.any(axis=1)), np.flatnonzero(values.any(axis=0))
     return values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 

@@ -194,7 +194,7 @@ def _preset_of(root: Path) -> tuple[dict[str, Any] | None, int]:
         return None, 10
     try:
         values = yaml.safe_load(read_bytes(path).decode("utf-8"))["preset"]
-        preset = make_preset(values, str(path)).as_dict()
+        preset: dict[str, Any] = make_preset(values, str(path)).as_dict()
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, IrstkitError):
         return None, 10  # made by another version: the keys are not told with their values
     return preset, int(preset["contrast"]["ring"])

@@ -126,7 +126,7 @@ class _Trials:
 
     def sample(self, amounts: dict[str, float], seed: int) -> Sample:
         """A small set made with the keys moved; the same random numbers whatever the amounts."""
-        preset = make_preset(moved(self.start, amounts))
+        preset: Preset = make_preset(moved(self.start, amounts))
         recipe = copy.copy(self.recipe)
         recipe.preset, recipe.seed = preset, seed
         return make_sample(recipe, self.images)
