@@ -34,7 +34,7 @@ def cues(image: NDArray) -> NDArray[np.float32]:
     level = small
     for _ in range(LEVELS):
         out += _gradients(level)
-        below = cv2.pyrDown(level)
+        below = np.asarray(cv2.pyrDown(level), np.float32)
         detail = level - cv2.pyrUp(below, dstsize=(level.shape[1], level.shape[0]))
         rows = np.array_split(detail, 4)
         out += [0.5 * float(np.log(r.std() + 1e-3)) + 1 for r in rows]
