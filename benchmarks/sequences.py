@@ -50,7 +50,7 @@ SEGMENTER = ["--schedule", "cosine", "--warmup", "20", "--clip", "1", "--augment
              "--option", "head_bias=-4.0"]  # fmt: skip
 SCALES: dict[str, dict[str, list[str]]] = {
     "quick": {
-        "dfar": ["--option", "width=0.5", "--lr", "1e-3", "--steps", "1000", "--ema", "0.99", *DETECTOR],
+        "dfar": ["--option", "width=0.25", "--lr", "1e-3", "--steps", "800", "--ema", "0.98", *DETECTOR, "--crop", "96"],
         "eflnet": ["--option", "width=0.25", "--option", "blocks=1", "--lr", "1e-3", "--steps", "600",
                    "--ema", "0.99", *DETECTOR],
         "std2net": ["--option", "base=4", "--option", "features=8", "--lr", "2e-3", "--steps", "600", *SEGMENTER],
