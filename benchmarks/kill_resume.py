@@ -102,6 +102,7 @@ def main() -> None:
                 if os.WIFEXITED(status):
                     if os.WEXITSTATUS(status):
                         sys.exit(f"seed {seed}: a resumed run failed after {steps}")
+                    lasted *= 0.7  # the machine is faster now: draw earlier moments
                     break
                 saved = (out / "last.pt").exists()
                 steps.append(load_checkpoint(out / "last.pt")["step"] if saved else 0)

@@ -19,7 +19,9 @@ BINS = 8
 
 def cues(image: NDArray) -> NDArray[np.float32]:
     """The cues of a (H, W) image, a vector of ``COUNT`` float32 numbers of order 1."""
-    small = cv2.resize(image.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    small = np.asarray(
+        cv2.resize(image.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32
+    )
     low, high = float(small.min()), float(small.max())
     plateau = float((small > high - 0.02 * (high - low + 1e-6)).mean())
     small -= small.mean()
@@ -32,7 +34,7 @@ def cues(image: NDArray) -> NDArray[np.float32]:
     level = small
     for _ in range(LEVELS):
         out += _gradients(level)
-        below = cv2.pyrDown(level)
+        below = np.asarray(cv2.pyrDown(level), np.float32)
         detail = level - cv2.pyrUp(below, dstsize=(level.shape[1], level.shape[0]))
         rows = np.array_split(detail, 4)
         out += [0.5 * float(np.log(r.std() + 1e-3)) + 1 for r in rows]

@@ -244,7 +244,8 @@ def augment(image: NDArray, rng: np.random.Generator) -> NDArray[np.float32]:
         part = 1 - part
     part = np.ascontiguousarray(part ** np.float32(np.exp(rng.uniform(-0.6, 0.6))))
     if rng.random() < 0.6:
-        part = cv2.GaussianBlur(part, (0, 0), float(rng.uniform(0.4, 2.5)) * min(part.shape) / 256)
+        blur = float(rng.uniform(0.4, 2.5)) * min(part.shape) / 256
+        part = np.asarray(cv2.GaussianBlur(part, (0, 0), blur), np.float32)
     small = cv2.resize(part, (VIEW, VIEW), interpolation=cv2.INTER_AREA)
     small = small + np.float32(rng.uniform(0, 0.02)) * rng.standard_normal(small.shape, dtype=np.float32)
     return np.asarray(np.clip(small * 235 + 10, 0, 255), np.float32)

@@ -139,7 +139,9 @@ def walls(size: int, rng: np.random.Generator) -> tuple[Field, float | None]:
         if rng.random() < 0.25:
             left += int(rng.uniform(0.05, 0.3) * size)
     turn = cv2.getRotationMatrix2D((size / 2, size / 2), float(rng.normal(0, 1.0)), 1.06)
-    canvas = cv2.warpAffine(canvas, turn, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    canvas = np.asarray(
+        cv2.warpAffine(canvas, turn, (size, size), borderMode=cv2.BORDER_REPLICATE), canvas.dtype
+    )
     if rng.random() < 0.25:  # a cable, a railing, a lamp post before it
         a, b = rng.uniform(0, size, 2), rng.uniform(0, size, 2)
         over = np.zeros((size, size), np.float32)

@@ -129,8 +129,8 @@ class MaskTask:
             parts = []
             for k in range(len(pixels)):
                 mask = pixels.mask(k).astype(bool)
-                found = begin(single.logits(pixels.image(k)), mask, s.threshold)
-                parts.append(pool.submit(one, k, mask, found))
+                begun = begin(single.logits(pixels.image(k)), mask, s.threshold)
+                parts.append(pool.submit(one, k, mask, begun))
             for part in parts:
                 meter.merge(part.result())
         return meter.compute()

@@ -99,9 +99,9 @@ def collect(
                 now = [*instances, wrong] if keeps else [*instances[:k], wrong, *instances[k + 1 :]]
                 judged = (k, len(now) - 1) if keeps else (k,)
                 shapes = [shape_of(i) for i in now]
-                contrast = measure_contrast(image, now)
+                around = [_scr(c) for c in measure_contrast(image, now)]
                 for j, one in zip(
-                    judged, look(shapes, [_scr(c) for c in contrast], predictions, size, probability, only=judged), strict=True
+                    judged, look(shapes, around, predictions, size, probability, only=judged), strict=True
                 ):  # fmt: skip
                     out.damaged.append(label_row(one, now[j]))
     found = [pixels_of(p, size) for p in predictions]
