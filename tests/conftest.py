@@ -25,6 +25,15 @@ def shared_data():
     return get
 
 
+@pytest.fixture(autouse=True)
+def not_quiet():
+    """``irstkit --quiet`` in this process must not silence the tests that come later."""
+    from irstkit.annotate import console
+
+    yield
+    console.quiet = False
+
+
 @pytest.fixture
 def irstkit():
     """Run ``irstkit ARGS...`` in this process: ``result.exit_code``, ``.stdout``, ``.stderr``."""

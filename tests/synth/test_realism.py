@@ -323,7 +323,8 @@ def test_report_with_the_test_on_a_few_patches(sets, irstkit, tmp_path):
     assert result.exit_code == 0, result.stderr
     facts = json.loads(result.stdout)
     told = facts["two_sample"]["targets"]
-    assert told["patches"] == [20, 20] and 0 <= told["interval"][0] <= told["auc"] <= told["interval"][1] <= 1
+    assert all(10 <= n <= 20 for n in told["patches"])  # those that lie inside the image
+    assert 0 <= told["interval"][0] <= told["auc"] <= told["interval"][1] <= 1
     assert "What gives the set away" in out.read_text()
 
 
