@@ -1,7 +1,8 @@
 """What the distances and the two-sample test mean, in words: which key of the preset to move, and by how much.
 
 Amounts are first steps: ratios of medians where a key multiplies what is measured, differences of medians times
-a slope where it does not. The slopes were found by moving the keys of the preset ``real`` one at a time.
+a slope where it does not. The slopes are rough first steps, from a few trials with
+the preset ``real``.
 """
 
 from __future__ import annotations
