@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -142,3 +143,15 @@ def test_the_tests_database_is_their_own(fo):
     assert fo.config.database_uri.startswith("mongodb://127.0.0.1:")
     assert fo.list_datasets() == []
     assert fo.config.do_not_track
+
+
+def test_fiftyone_loads_after_importlib_metadata(tmp_path):
+    """Dask imports importlib_metadata, whose releases from 8 on make FiftyOne's eta fail with KeyError: 'author'."""
+    for name in ("importlib_metadata", "eta"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"needs the package {name} (pip install 'irstkit[fiftyone,distributed]')")
+    done = subprocess.run(
+        [sys.executable, "-c", "import importlib_metadata, eta.constants"],
+        capture_output=True, text=True, check=False, env={**os.environ, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
