@@ -30,40 +30,38 @@ from pathlib import Path
 from typing import Any
 
 SYNTHETIC = {
-    "daub": ["--preset", "daub", "--sequences", "30", "--frames", "30", "--size", "96x96", "--seed", "11"],
-    "mirsdt": [
-        "--preset",
-        "mirsdt",
-        "--sequences",
-        "30",
-        "--frames",
-        "30",
-        "--size",
-        "96x96",
-        "--seed",
-        "12",
-    ],
-}
+    "daub": ["--preset", "daub", "--sequences", "40", "--frames", "30", "--size", "96x96", "--seed", "31"],
+    "mirsdt": ["--preset", "mirsdt", "--sequences", "30", "--frames", "30", "--size", "96x96", "--seed", "12"],
+}  # fmt: skip
 SPLITS = ["--splits", "train=0.7,test=0.3"]
-DETECTOR = ["--schedule", "cosine", "--warmup", "20", "--clip", "10", "--augment", "--batch", "4", "--crop", "64"]  # fmt: skip
+DETECTOR = ["--schedule", "cosine", "--warmup", "20", "--clip", "10", "--augment", "--crop", "64"]
 SEGMENTER = ["--schedule", "cosine", "--warmup", "20", "--clip", "1", "--augment", "--batch", "4", "--crop", "64",
              "--option", "head_bias=-4.0"]  # fmt: skip
-SCALES: dict[str, dict[str, list[str]]] = {
+WIDTH = ["--option", "width=0.25"]
+FIRST = ["--option", "agdf=false"]
+THEN = ["--option", "init=identity"]
+"""DFAR in two stages: without AGDF first, then whole, from those weights."""
+
+Stages = list[list[str]]
+SCALES: dict[str, dict[str, Stages]] = {
     "quick": {
-        "dfar": ["--option", "width=0.25", "--lr", "1e-3", "--steps", "800", "--ema", "0.98", *DETECTOR, "--crop", "96"],
-        "eflnet": ["--option", "width=0.25", "--option", "blocks=1", "--lr", "1e-3", "--steps", "600",
-                   "--ema", "0.99", *DETECTOR],
-        "std2net": ["--option", "base=4", "--option", "features=8", "--lr", "2e-3", "--steps", "600", *SEGMENTER],
-        "sd2net": ["--option", "base=4", "--lr", "2e-3", "--steps", "600", *SEGMENTER],
+        "dfar": [[*WIDTH, *more, "--lr", "1e-3", "--steps", steps, "--batch", "8", "--ema", "0.98", *DETECTOR]
+                 for more, steps in ((FIRST, "500"), (THEN, "1500"))],
+        "eflnet": [[*WIDTH, "--option", "blocks=1", "--lr", "1e-3", "--steps", "1500", "--batch", "8",
+                    "--ema", "0.98", *DETECTOR]],
+        "std2net": [["--option", "base=4", "--option", "features=8", "--lr", "2e-3", "--steps", "600", *SEGMENTER]],
+        "sd2net": [["--option", "base=4", "--lr", "2e-3", "--steps", "600", *SEGMENTER]],
     },
-    "long": {"dfar": ["--option", "width=0.25", "--lr", "1e-3", "--steps", "1600", "--ema", "0.98", *DETECTOR, "--crop", "96"]},
     "full": {
-        "dfar": ["--lr", "5e-4", "--steps", "2000", "--ema", "0.99", *DETECTOR],
-        "eflnet": ["--option", "width=0.25", "--lr", "1e-3", "--steps", "2000", "--ema", "0.99", *DETECTOR],
-        "std2net": ["--lr", "1e-3", "--steps", "2000", *SEGMENTER],
-        "sd2net": ["--lr", "1e-3", "--steps", "2000", *SEGMENTER],
+        "dfar": [[*more, "--lr", "5e-4", "--steps", steps, "--batch", "8", "--ema", "0.99", *DETECTOR]
+                 for more, steps in ((FIRST, "1000"), (THEN, "3000"))],
+        "eflnet": [["--lr", "5e-4", "--steps", "3000", "--batch", "8", "--ema", "0.99", *DETECTOR]],
+        "std2net": [["--lr", "1e-3", "--steps", "2000", *SEGMENTER]],
+        "sd2net": [["--lr", "1e-3", "--steps", "2000", *SEGMENTER]],
     },
 }  # fmt: skip
+TUNED = ["--lr", "5e-4", "--steps", "500"]
+"""Real videos: every arm goes on from its run on the synthetic sequences."""
 STILL = ["--option", "border=still"]
 ARMS: dict[str, dict[str, tuple[str, list[str]]]] = {
     "daub": {"dfar": ("dfar", []), "dfar, key frame only": ("dfar", STILL), "eflnet": ("eflnet", [])},
@@ -111,26 +109,49 @@ def data_of(name: str, work: Path, drone: Path | None) -> Path:
 def run(
     name: str, arm: str, scale: str, seed: int, data: Path, work: Path, minutes: float | None
 ) -> Path | None:
-    """Train an arm, or go on with it; None where the time is over before it is done."""
+    """Train an arm, or go on with it, stage after stage; None where the time is over before it is done."""
     model, more = ARMS[name][arm]
-    out = work / "runs" / scale / name / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
-    if (out / "run.json").exists() and json.loads((out / "run.json").read_text())["status"] == "finished":
-        return out
-    source = "--real" if name == "drone" else "--synthetic"
-    options = [*SCALES[scale][model], *more, "--seed", seed, "--threads", 1, "--device", "cpu",
-               "--validate-every", 1000]  # fmt: skip
-    if (out / "last.pt").exists():
-        options = ["--resume"]
-    elif out.exists():
-        options.append("--overwrite")
-    if minutes is not None:
-        options += ["--max-minutes", max(minutes, 1e-3)]
-    start = time.process_time()
-    told = irstkit("train", "fit", model, source, data, "--out", out, *options, "--json")
-    spent = out.with_suffix(".seconds")
-    before = float(spent.read_text()) if spent.exists() else 0.0
-    spent.write_text(str(round(before + time.process_time() - start, 1)))
-    return out if json.loads(told)["status"] == "finished" else None
+    stages = SCALES[scale][model]
+    before = None
+    if name == "drone":
+        stages, before = [[*stages[-1], *TUNED]], folder(work, scale, "daub", arm, seed)
+        if not finished(before):
+            raise SystemExit(f"drone: {arm} goes on from {before}, which is not there: run daub first")
+    end = None if minutes is None else time.monotonic() + 60 * minutes
+    out = folder(work, scale, name, arm, seed)
+    for k, stage in enumerate(stages):
+        last = k == len(stages) - 1
+        out = folder(work, scale, name, arm, seed, stage=None if last else k + 1)
+        if not finished(out):
+            source = "--real" if name == "drone" else "--synthetic"
+            options = [*stage, *more, "--seed", seed, "--threads", 1, "--device", "cpu", "--validate-every", 1000,
+                       *(["--init", before] if before else [])]  # fmt: skip
+            if (out / "last.pt").exists():
+                options = ["--resume"]
+            elif out.exists():
+                options.append("--overwrite")
+            if end is not None:
+                options += ["--max-minutes", max((end - time.monotonic()) / 60, 1e-3)]
+            start = time.process_time()
+            told = irstkit("train", "fit", model, source, data, "--out", out, *options, "--json")
+            spent = out.with_suffix(".seconds")
+            former = float(spent.read_text()) if spent.exists() else 0.0
+            spent.write_text(str(round(former + time.process_time() - start, 1)))
+            if json.loads(told)["status"] != "finished":
+                return None
+        before = out
+    return out
+
+
+def folder(work: Path, scale: str, name: str, arm: str, seed: int, stage: int | None = None) -> Path:
+    """Where an arm's run lies; ``stage`` of one that comes before the last."""
+    named = f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
+    return work / "runs" / scale / name / (named if stage is None else f"{named}-stage{stage}")
+
+
+def finished(out: Path) -> bool:
+    """Whether a run is whole."""
+    return (out / "run.json").exists() and json.loads((out / "run.json").read_text())["status"] == "finished"
 
 
 def score(name: str, arm: str, scale: str, seed: int, data: Path, out: Path) -> dict[str, Any]:
@@ -144,7 +165,9 @@ def score(name: str, arm: str, scale: str, seed: int, data: Path, out: Path) -> 
         "experiment": name, "arm": arm, "scale": scale, "seed": seed, "model": settings["model"],
         "options": settings["options"], "steps": settings["steps"], "batch": settings["batch"],
         "crop": settings["crop"], "lr": settings["lr"], "split_hash": result["split_hash"],
-        "training_cpu_seconds": float(out.with_suffix(".seconds").read_text()),
+        "training_cpu_seconds": sum(float(f.read_text()) for f in out.parent.glob(f"{out.name}*.seconds")),
+        "stages": [json.loads((f / "run.json").read_text())["settings"]["steps"]
+                   for f in sorted(out.parent.glob(f"{out.name}-stage?"))] + [settings["steps"]],
     }  # fmt: skip
     if boxes:
         at, centre = result["operating"], result["centre"]

@@ -76,6 +76,7 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
       irstkit train fit sd2net --real NUAA-SIRST/ --steps 2000 --out runs/real
       irstkit train fit sd2net --synthetic synth/ --epochs 50 --option base=16 --out runs/synthetic
       irstkit train fit sd2net --synthetic shards/ --stream --steps 100000 --out runs/large
+      irstkit train fit sd2net --real mine/ --init runs/large --lr 1e-4 --steps 500 --out runs/tuned
       irstkit train fit sd2net --resume --out runs/real
     """
     need_torch()
@@ -91,6 +92,8 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     chosen = {k: given.pop(k) for k in material_keys}
     control = {k: given.pop(k) for k in ("device", "overwrite", "resume", "max_steps", "max_minutes")}
     stream = given.pop("stream")
+    if control["resume"] and given["init"]:
+        raise click.UsageError("--init is where training starts; a run that is resumed has started")
     prepare_folder(out, overwrite=control["overwrite"], resume=control["resume"])
     base = None
     if control["resume"]:

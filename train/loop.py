@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError, require
-from .checkpoint import load_checkpoint, load_weights, save_checkpoint, weights_hash
+from .checkpoint import load_checkpoint, load_weights, merged_ids, save_checkpoint, start_from, weights_hash
 from .material import Material
 from .models import build, count_parameters
 from .predictor import choose_device
@@ -89,6 +89,11 @@ class _Run:
             self._check_same(former)
         seed_everything(settings.seed)
         self.net: nn.Module = build(settings.model, **settings.options)
+        self.seen = dict(material.ids)
+        self.init: dict[str, Any] | None = former.get("init") if former is not None else None
+        if former is None and settings.init is not None:
+            self.init, seen = start_from(self.net, settings.init)
+            self.seen = merged_ids(self.seen, seen)
         stride = int(getattr(self.net, "stride", 1))
         if settings.crop % stride:
             raise IrstkitError(
@@ -282,8 +287,9 @@ class _Run:
             "epoch": self.step / self.epoch_steps,
             "metrics": metrics,
             "data": self.material.about,
-            "seen": self.material.ids,
-            "settings": self.settings.as_dict(),
+            "init": self.init,
+            "seen": self.seen,
+            "settings": {k: v for k, v in self.settings.as_dict().items() if k != "init"},  # a path
             "steps": self.steps,
             "weights": weights_hash(state),
             "versions": versions(),
@@ -341,7 +347,7 @@ class _Run:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         if state["average"] is not None and self.average is not None:
             self.average = {k: v.to(self.device) for k, v in state["average"].items()}
-        self.step = former["step"]
+        self.step, self.seen = former["step"], former["seen"]
         self.history, self.best = state["history"], state["best"]
         self.stale, self.sums = state["stale"], state["sums"]
         self._saved = self.step
@@ -360,6 +366,7 @@ class _Run:
             "steps_an_epoch": self.epoch_steps,
             "parameters": count_parameters(self.net),
             "settings": self.settings.as_dict(),
+            "init": self.init,
             "data": self.material.about,
             "paths": self.material.paths,
             "selection": f"largest {self.task.best_name} on the validation part"
