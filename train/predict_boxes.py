@@ -146,7 +146,7 @@ def overlay_boxes(
     side: int = 512,
 ) -> NDArray[np.uint8]:
     """The image enlarged a whole number of times to about ``side`` pixels, boxes orange, truth cyan, RGB."""
-    scale = max(1, side // max(image.shape))
+    scale = max(1, round(side / max(image.shape)))
     picture = enlarge(stretch(image), scale)
     if truth is not None:
         outline_boxes(picture, truth, TRUTH, scale=scale, margin=3)
