@@ -35,7 +35,7 @@ from .writer import (
     write_frame,
 )
 
-VERSION = 1  # of what the recipe means: raised whenever the same recipe gives other pixels
+VERSION = 2  # of what the recipe means: raised whenever the same recipe gives other pixels
 MOST = 9999
 
 
