@@ -20,7 +20,7 @@ SIDE = 64
 # what may stand where; the rows' scenes decide what lies below a skyline, or fills an image without one
 BELOW = {"sea": SEA, "city": BUILT, "field": LAND, "highlight": LAND, "cloud": LAND}
 WITHOUT = {"sea": SEA, "city": BUILT, "field": LAND, "highlight": SKY, "cloud": SKY}
-AIRBORNE = ("aircraft", "helicopter", "uav", "bird")
+STREET = 0.72  # of the height: what is built up above this row is taken for walls
 
 
 def features(image: NDArray) -> NDArray[Any]:
@@ -193,7 +193,8 @@ def region_map(scene: str | None, path: tuple[float, ...] | None) -> NDArray[np.
 def allowed(silhouette: str, regions: NDArray[np.uint8] | None) -> NDArray[np.bool_] | None:
     """Where the foot of a silhouette may be, (64, 64); None: anywhere; all False: nowhere here.
 
-    Ships stand on water, vehicles on land and streets. What flies is seen against the sky where there is one;
+    Ships stand on water, vehicles on land; where it is built up, in the lowest part of the image, where the
+    street is if there is one: above are walls. What flies is seen against the sky where there is one;
     over land or sea without a skyline the view is from above, and it may be anywhere. Not so between buildings:
     there birds and UAVs fly, aircraft and helicopters do not.
     """
@@ -202,7 +203,8 @@ def allowed(silhouette: str, regions: NDArray[np.uint8] | None) -> NDArray[np.bo
     if silhouette == "ship":
         return regions == SEA
     if silhouette == "vehicle":
-        return (regions == LAND) | (regions == BUILT)
+        street = (regions == BUILT) & (np.arange(SIDE)[:, None] >= STREET * SIDE)
+        return (regions == LAND) | street
     sky = regions == SKY
     if sky.any() or (silhouette in ("aircraft", "helicopter") and (regions == BUILT).all()):
         return sky

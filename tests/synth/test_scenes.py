@@ -88,7 +88,7 @@ def test_what_may_stand_where():
     assert (city == BUILT).all()
     assert allowed("bird", city) is None and allowed("uav", city) is None  # they fly between walls
     assert not allowed("aircraft", city).any() and not allowed("helicopter", city).any()  # these do not
-    assert allowed("vehicle", city).all()
+    assert allowed("vehicle", city)[-1].all() and not allowed("vehicle", city)[40].any()  # not on walls
     field = region_map("field", None)
     assert (field == LAND).all() and allowed("aircraft", field) is None  # seen from above
     assert allowed("aircraft", region_map("city", (0.5,) * 64))[:31].all()
