@@ -65,7 +65,7 @@ def skyline(size: int, rng: np.random.Generator) -> tuple[Field, float]:
             _trees(canvas, rng, air, near, horizon + 0.1 + 0.45 * near * rng.uniform(0.7, 1.2))
         # each layer is seen through the air before the next
         if near < 1:
-            canvas = cv2.GaussianBlur(canvas, (0, 0), 0.5 * FINE)
+            canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.5 * FINE), float)
     if rng.random() < 0.75:
         _trees(canvas, rng, air, 1.0, rng.uniform(0.78, 0.97))
     canvas = _turned(canvas, float(rng.normal(0, 0.7)))
@@ -114,8 +114,8 @@ def roofs(size: int, rng: np.random.Generator) -> Field:
     )
     canvas = canvas * (1 - grown) + (air.trees + _noise(big, rng, 70, 0.05)) * grown
     canvas = canvas * (1 - cover) + (layer + _noise(big, rng, 6, 0.02) + _noise(big, rng, 90, 0.008)) * cover
-    canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 0.9) * FINE)
-    return cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
+    soft = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 0.9) * FINE)
+    return cv2.resize(soft, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def _noise(size: int, rng: np.random.Generator, cells: float, strength: float) -> Field:
