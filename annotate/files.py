@@ -7,6 +7,7 @@ irstkit that opens an image comes through :func:`read_image` or :func:`read_mask
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -138,6 +139,32 @@ def atomic_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[Path]
         raise IrstkitError(f"cannot write: {error.strerror or error}", path=out) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def occupied(folder: str | Path) -> Iterator[None]:
+    """Hold an existing folder for this process while it is written.
+
+    The lock is the system's and ends with the process, however that ends. File systems without locks go without.
+
+    Raises
+    ------
+    IrstkitError
+        When another process holds it.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise IrstkitError(
+                "another process is writing here", path=folder, hint="wait for it, or choose another --out"
+            ) from None
+        except OSError:  # no locks on this file system
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_atomic(path: str | Path, data: bytes | str) -> None:

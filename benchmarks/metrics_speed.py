@@ -102,6 +102,7 @@ WHY = """The goal is ten. Of our own Pd+Fa+IoU it cannot be had where values are
 few pixels above one threshold, and sorting 65,000 values alone takes the time in the last column. What comes on top
 is one pass over all pixels (which neighbours are higher, basins, sums by level: some 40 whole-array steps of 30 to
 100 microseconds each) and the components that come near a target. Maps of few values (8 bits) have little of either.
+For scale: scikit-image's compiled max_tree, which such a curve could start from, takes 75 ms for the case of 3 targets.
 Other work on the machine slows all of it, by half and more: compare within a run, with common/50 rather than 26/50 ms."""
 
 CASES = {

@@ -15,7 +15,13 @@ trace) with its 95 % interval (bootstrap over images):
 - ``holes``: removed targets against an untouched place of the same image whose *surroundings* are alike
   (of 60 random places the nearest in roughness and deviation of the 10 pixels around): targets do not stand
   anywhere, so a free choice would measure where they stand;
-- ``same_place``: the matched place itself, filled as if a target had stood there, against its true pixels.
+- ``same_place``: the matched place itself, filled as if a target had stood there, against its true pixels;
+- ``outside``: the pieces of ``holes`` grown by 3 pixels, so that every pixel at the rim is the image's own: a trace
+  in the seam that is seen here too lies in the data around targets and not in the filling;
+- ``inpainted``: ``same_place`` with an ordinary inpainting (A. Telea, 2004), which shows what the measures see.
+
+``--learned`` (minutes, needs torch) asks a small network too: patches of 32x32 around the pieces, trained on four
+fifths of the images and asked about the others (synth/twosample.py; the two of a pair are in one fold).
 
 ``--figure`` draws synthetic images on procedural backgrounds, before and after their targets were removed.
 """
@@ -26,6 +32,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from time import process_time
 
 import cv2
 import numpy as np
@@ -39,6 +46,7 @@ from irstkit.datasets.readers import open_dataset
 from irstkit.synth.compose import make_image
 from irstkit.synth.generate import prepare
 from irstkit.synth.removal import fill_holes, find_holes, remove_targets
+from irstkit.synth.twosample import two_sample
 
 AROUND = 10
 PLACES = 60
@@ -129,20 +137,31 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--learned", action="store_true")
     given = parser.parse_args()
     if given.figure:
         figure(given.figure)
     if not given.data:
         return
     rng = np.random.default_rng(0)
-    holes: list[tuple[int, tuple, tuple]] = []
-    same: list[tuple[int, tuple, tuple]] = []
+    pairs: dict[str, list[tuple[int, tuple, tuple]]] = {
+        "holes": [],
+        "same_place": [],
+        "outside": [],
+        "inpainted": [],
+    }
+    patches: dict[str, list[tuple[NDArray, NDArray]]] = {name: [] for name in pairs}
+    spent = 0.0
     records = list(open_dataset(given.data))
     step = max(len(records) // given.count, 1)  # spread over the set: neighbours in the list are alike
-    for number, record in enumerate(records[::step][: given.count]):
+    records = records[::step][: given.count]
+    for number, record in enumerate(records):
         image, mask = record.read_image(), record.read_mask()
+        start = process_time()
         grown = find_holes(image, mask)
-        clean, truth = View(fill_holes(image, grown)), View(image)
+        filled = fill_holes(image, grown)
+        spent += process_time() - start
+        clean, truth = View(filled), View(image)
         for hole in mask_to_instances(grown):
             like = clean.surroundings(hole)
             here = clean.measures(hole)
@@ -150,14 +169,57 @@ def main() -> None:
             there = truth.measures(place) if place else None
             if place is None or here is None or there is None:
                 continue
-            holes.append((number, here, there))
-            more = grown.copy()
+            alone = np.zeros_like(grown)
             x1, y1, x2, y2 = place.box
-            more[y1:y2, x1:x2] |= place.mask
-            refilled = View(fill_holes(image, more)).measures(place)
-            if refilled is not None:
-                same.append((number, refilled, there))
-    print(json.dumps({"holes": compare(holes), "same_place": compare(same)}, indent=1))
+            alone[y1:y2, x1:x2] = place.mask
+            views = {
+                "holes": (clean, hole),
+                "same_place": (View(fill_holes(image, grown | alone)), place),
+                "inpainted": (
+                    View(cv2.inpaint(to_8_bit(image), alone.view("u1"), 3, cv2.INPAINT_TELEA)),
+                    place,
+                ),
+            }
+            far, near = widened(hole, image.shape), widened(place, image.shape)
+            one, two = clean.measures(far), truth.measures(near)
+            if one is not None and two is not None:
+                pairs["outside"].append((number, one, two))
+            for name, (view, piece) in views.items():
+                found = view.measures(piece)
+                if found is not None:
+                    pairs[name].append((number, found, there))
+                    patches[name].append((cut(view.image, piece), cut(image, place)))
+    out: dict[str, object] = {name: compare(of) for name, of in pairs.items()}
+    if given.learned:
+        for name, of in patches.items():
+            if not of:
+                continue
+            images = [p[0] for p in pairs[name]]
+            a, b = np.stack([p[0] for p in of]), np.stack([p[1] for p in of])
+            out[f"{name}_learned"] = two_sample(b, a, images, images, paired=True).as_dict()
+    out["removal_ms"] = round(1000 * spent / len(records), 2)
+    print(json.dumps(out, indent=1))
+
+
+def widened(piece: Instance, size: tuple[int, ...], by: int = 3) -> Instance:
+    """A piece grown by ``by`` pixels, inside the image."""
+    x1, y1, x2, y2 = piece.box
+    wx1, wy1, wx2, wy2 = max(x1 - by, 0), max(y1 - by, 0), min(x2 + by, size[1]), min(y2 + by, size[0])
+    mask = np.zeros((wy2 - wy1, wx2 - wx1), np.uint8)
+    mask[y1 - wy1 : y2 - wy1, x1 - wx1 : x2 - wx1] = piece.mask
+    return Instance((wx1, wy1, wx2, wy2), cv2.dilate(mask, np.ones((2 * by + 1,) * 2, np.uint8)).astype(bool))
+
+
+def to_8_bit(image: NDArray) -> NDArray:
+    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+
+
+def cut(image: NDArray, piece: Instance, side: int = 32) -> NDArray:
+    """The patch around a piece's middle, mirrored at the image's border."""
+    x1, y1, x2, y2 = piece.box
+    x, y = (x1 + x2) // 2, (y1 + y2) // 2
+    wide = np.pad(image, side // 2, mode="reflect")
+    return wide[y : y + side, x : x + side]
 
 
 def figure(out: Path, number: int = 7) -> None:

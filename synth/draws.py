@@ -36,7 +36,7 @@ def draw_target(
     comes too near is drawn anew, at last with another size, never with another SCR.
     """
     preset = recipe.preset
-    weights = silhouette_weights(table, regions)
+    weights: dict[str, float] = {}
     best: tuple[float, shapes.Patch] | None = None
     kind, area = "point", 1
     for attempt in range(16):
@@ -44,6 +44,8 @@ def draw_target(
             area = max(1, round(table.area.at(rng.random())))
             rule = next(r for r in preset.kinds if r.up_to is None or area <= r.up_to)
             kind = choose({"point": rule.point, "spot": rule.spot, "extended": rule.extended}, rng.random())
+        if kind == "extended" and not weights:
+            weights = silhouette_weights(table, regions)
         patch = _patch(preset, weights, kind, area, rng, 0.1 / recipe.top)
         x1, y1, x2, y2 = patch.box
         ring = preset.contrast.ring

@@ -19,7 +19,7 @@ import yaml
 
 from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError
-from ..annotate.files import write_atomic
+from ..annotate.files import occupied, write_atomic
 from .backgrounds import PROCEDURAL, Source, gather, read_scenes
 from .cluster import MOST, Cluster, connect
 from .compose import make_image
@@ -41,7 +41,7 @@ from .writer import (
 CHUNK = 20
 MIN_SIZE = 48
 PREDICT = "predict"
-VERSION = 4  # of what the recipe means: raised whenever the same recipe gives other pixels
+VERSION = 5  # of what the recipe means: raised whenever the same recipe gives other pixels
 
 
 def generate(
@@ -93,8 +93,8 @@ def generate(
     shares = splits or {"train": 1.0}
     _check(root, count, seed, size, shares, depth)
     parts = root / "parts"
-    with connect(dask) if dask else nullcontext() as cluster:
-        with beginning(root):
+    with connect(dask) if dask else nullcontext() as cluster, held(root) as fresh:
+        with beginning(root, fresh):
             recipe = prepare(
                 parts / "backgrounds.raw",
                 seed,
@@ -110,9 +110,9 @@ def generate(
             )
             claim(root, describe(recipe, count, include_test), count)
         _run(root, recipe, count, workers or processors(), cluster)
-    info = {"description": "made by irstkit synth", "preset": recipe.preset.name, "seed": seed}
-    totals = merge(root, count, shares, info)
-    shutil.rmtree(parts)
+        info = {"description": "made by irstkit synth", "preset": recipe.preset.name, "seed": seed}
+        totals = merge(root, count, shares, info)
+        shutil.rmtree(parts)
     for name, number in totals["splits"].items():
         if number == 0:
             note(f"no image fell into {name}: the backgrounds of its share are too few (or the set is small)")
@@ -120,9 +120,18 @@ def generate(
 
 
 @contextmanager
-def beginning(root: Path) -> Iterator[None]:
+def held(root: Path) -> Iterator[bool]:
+    """The output folder, made where it is missing (then True is given), held against other processes."""
+    fresh = not root.exists()
+    root.mkdir(parents=True, exist_ok=True)
+    with occupied(root):
+        yield fresh
+
+
+@contextmanager
+def beginning(root: Path, fresh: bool) -> Iterator[None]:
     """What goes wrong inside leaves the output folder as it was found."""
-    fresh, parts = not root.exists(), root / "parts"
+    parts = root / "parts"
     try:
         yield
     except BaseException:

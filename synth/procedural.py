@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from . import scenery
+from . import scenery, town
 
 Field = NDArray[Any]  # float64
 Scene = tuple[Field, float | None]
@@ -283,90 +283,14 @@ def field(size: int, rng: np.random.Generator) -> Scene:
 
 
 def city(size: int, rng: np.random.Generator) -> Scene:
-    """Rows of buildings with windows and roof vents, before sky; or roofs and streets from above."""
-    y, x = _grid(size)
+    """Buildings and trees before the sky (town.py), walls through a long lens, or roofs and streets from above."""
     kind = rng.random()
-    if kind < 0.07:
-        return _roofs(size, rng), None
-    if kind < 0.62:
+    if kind < 0.1:
+        return town.roofs(size, rng), None
+    if kind < 0.55:
         return scenery.walls(size, rng)
-    horizon = rng.uniform(0.25, 0.6)
-    sky = -rng.uniform(0.2, 0.8) + 0.35 * y + 0.05 * fractal(size, rng, cells=2) + 0 * x
-    if rng.random() < 0.4:
-        sky = sky + 0.3 * _clouds(size, rng)
-    canvas = sky
-    layers = int(rng.integers(2, 5))
-    for layer in range(layers):
-        near = (layer + 1) / layers
-        left = -rng.random() * 0.2
-        base = rng.uniform(0.1, 0.5) + 0.12 * near
-        while left < 1:
-            width = rng.uniform(0.06, 0.22) * (0.5 + near)
-            roof = horizon + rng.normal(0.02, 0.07) + 0.25 * (near - 0.6)
-            _building(canvas, rng, (left, roof, left + width), base + rng.normal(0, 0.1), near)
-            left += width + (rng.uniform(0, 0.08) if rng.random() < 0.5 else 0.0)
-    if rng.random() < 0.6:  # trees or a street at the foot
-        foot = rng.uniform(0.8, 0.97) + 0.03 * fractal(size, rng, cells=6, fall=0.65)[:1]
-        mass = _smooth(y - foot, -0.004, 0.004)
-        canvas = (
-            canvas * (1 - mass)
-            + (rng.uniform(0, 0.4) + 0.12 * fractal(size, rng, cells=20, fall=0.75)) * mass
-        )
-    return canvas + 0.025 * fractal(size, rng, cells=20, fall=0.8), horizon
-
-
-def _building(
-    canvas: Field, rng: np.random.Generator, span: tuple[float, float, float], level: float, near: float
-) -> None:
-    size = canvas.shape[0]
-    x1, y1, x2 = (int(v * size) for v in span)
-    x1, x2, y1 = max(x1, 0), min(x2, size), min(max(y1, 0), size - 1)
-    if x2 - x1 < 3:
-        return
-    wall = canvas[y1:, x1:x2]
-    shade = np.linspace(0, rng.normal(0, 0.12), x2 - x1)[None, :] + np.linspace(0, -0.1, size - y1)[:, None]
-    wall[:] = level + shade
-    canvas[y1 : y1 + 2, x1:x2] += rng.normal(0.05, 0.12)
-    step_x, step_y = max(int((4 + 9 * near) * size / 256), 3), max(int((4 + 8 * near) * size / 256), 3)
-    hot = rng.normal(0.05, 0.16)
-    for row in range(y1 + step_y, size, step_y):
-        for column in range(x1 + 2, x2 - step_x // 2, step_x):
-            if rng.random() < 0.85:
-                value = hot + rng.normal(0, 0.05) + (0.35 if rng.random() < 0.04 else 0.0)
-                canvas[row : row + max(step_y // 2, 1), column : min(column + max(step_x // 2, 1), x2)] += (
-                    value
-                )
-    if rng.random() < 0.5:  # a plant room, a chimney
-        w = max((x2 - x1) // 5, 2)
-        place = int(rng.integers(x1, max(x2 - w, x1 + 1)))
-        canvas[max(y1 - int(rng.integers(3, 12)), 0) : y1, place : place + w] = level + rng.normal(0.1, 0.15)
-
-
-def _roofs(size: int, rng: np.random.Generator) -> Field:
-    canvas = 0.25 + 0.06 * fractal(size, rng, cells=5) + 0.05 * fractal(size, rng, cells=40, fall=0.8)
-    block = rng.uniform(0.16, 0.34) * size
-    big = int(size * 1.5)
-    layer = np.zeros((big, big))
-    cover = np.zeros((big, big))
-    for top in np.arange(0, big, block):
-        for left in np.arange(0, big, block):
-            for _ in range(int(rng.integers(1, 5))):
-                w, h = rng.uniform(0.25, 0.75, 2) * block
-                px, py = left + rng.random() * (block * 0.85 - w), top + rng.random() * (block * 0.85 - h)
-                box = slice(max(int(py), 0), max(int(py + h), 0)), slice(max(int(px), 0), max(int(px + w), 0))
-                layer[box], cover[box] = rng.normal(0.5, 0.18), 1.0
-                if rng.random() < 0.5:  # the far half of a gable roof is colder
-                    half = slice(box[0].start, (box[0].start + box[0].stop) // 2), box[1]
-                    layer[half] -= rng.uniform(0.05, 0.2)
-                for _ in range(int(rng.integers(0, 4))):
-                    vx, vy = int(px + rng.random() * w), int(py + rng.random() * h)
-                    layer[max(vy, 0) : max(vy + 3, 0), max(vx, 0) : max(vx + 3, 0)] += 0.4
-    turn = cv2.getRotationMatrix2D((big / 2, big / 2), float(rng.uniform(-40, 40)), 1.0)
-    cut = (big - size) // 2
-    roofs, built = (
-        cv2.warpAffine(a, turn, (big, big))[cut : cut + size, cut : cut + size] for a in (layer, cover)
-    )
-    return canvas * (1 - built) + roofs * built + 0.03 * fractal(size, rng, cells=20, fall=0.8)
+    canvas, horizon = town.skyline(size, rng)
+    return canvas + 0.012 * fractal(size, rng, cells=20, fall=0.8), horizon
 
 
 def highlight(size: int, rng: np.random.Generator) -> Scene:

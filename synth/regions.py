@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SKY, LAND, SEA, UNKNOWN = 0, 1, 2, 3
+SKY, LAND, SEA, UNKNOWN, BUILT = range(5)
 SIDE = 64
 
 # what may stand where; the rows' scenes decide what lies below a skyline, or fills an image without one
-BELOW = {"sea": SEA, "city": LAND, "field": LAND, "highlight": LAND, "cloud": LAND}
-WITHOUT = {"sea": SEA, "city": LAND, "field": LAND, "highlight": SKY, "cloud": SKY}
-AIRBORNE = ("aircraft", "helicopter", "uav", "bird")
+BELOW = {"sea": SEA, "city": BUILT, "field": LAND, "highlight": LAND, "cloud": LAND}
+WITHOUT = {"sea": SEA, "city": BUILT, "field": LAND, "highlight": SKY, "cloud": SKY}
+STREET = 0.72  # of the height: what is built up above this row is taken for walls
 
 
 def features(image: NDArray) -> NDArray[Any]:
@@ -175,7 +175,7 @@ def crop_outline(
 
 
 def region_map(scene: str | None, path: tuple[float, ...] | None) -> NDArray[np.uint8] | None:
-    """(64, 64) map of SKY, LAND, SEA and UNKNOWN; None when the scene is not known.
+    """(64, 64) map of SKY, LAND, SEA, BUILT (walls, roofs, streets) and UNKNOWN; None when the scene is not known.
 
     A sea without an outline is only called sea in its lower part.
     """
@@ -193,14 +193,19 @@ def region_map(scene: str | None, path: tuple[float, ...] | None) -> NDArray[np.
 def allowed(silhouette: str, regions: NDArray[np.uint8] | None) -> NDArray[np.bool_] | None:
     """Where the foot of a silhouette may be, (64, 64); None: anywhere; all False: nowhere here.
 
-    Ships stand on water, vehicles on land. What flies is seen against the sky where there is one; over land
-    or sea without a skyline the view is from above, and it may be anywhere.
+    Ships stand on water, vehicles on land; where it is built up, in the lowest part of the image, where the
+    street is if there is one: above are walls. What flies is seen against the sky where there is one;
+    over land or sea without a skyline the view is from above, and it may be anywhere. Not so between buildings:
+    there birds and UAVs fly, aircraft and helicopters do not.
     """
     if regions is None:
         return None
     if silhouette == "ship":
         return regions == SEA
     if silhouette == "vehicle":
-        return regions == LAND
+        street = (regions == BUILT) & (np.arange(SIDE)[:, None] >= STREET * SIDE)
+        return (regions == LAND) | street
     sky = regions == SKY
-    return sky if sky.any() else None
+    if sky.any() or (silhouette in ("aircraft", "helicopter") and (regions == BUILT).all()):
+        return sky
+    return None

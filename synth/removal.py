@@ -18,11 +18,17 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from ..annotate.masks import label_mask
 
-MARGIN, MAX_MARGIN = 4, 12  # pixels around a mask that still hold the target's light: the least, the most
+MARGIN, MAX_MARGIN = 4, 16  # pixels around a mask that still hold the target's light: the least, the most
 _RIM = 2  # pixels around the hole that condition the filling
 _REACH = 64  # how far from the hole's window a donor is looked for, pixels
 _AROUND = 10
 _MOST = 400  # pixels of the rim that are kept, of a large hole's every nth
+_SHIFTS = [(dy, dx) for dy in range(-48, 49, 24) for dx in range(-48, 49, 24) if dy or dx]
+_LIKE = 16  # how many of the places nearby are compared with: those whose surroundings are most alike
+_BEYOND = 2  # pixels that a hole is grown beyond the first calm band: the band's inner part may still glow
+_NOISE = 4.0  # noise of the rim in the smooth field, in mean squared half steps of the image
+_FINE = 2.0  # Gaussian of this many pixels parts the rim's fine difference from its smooth one
+_WEIGHTS = np.array([0.35, 0.65])  # of the Laplacian's deviation and of the mean step in _match_roughness
 
 Floats = NDArray[Any]
 Window = tuple[int, int, int, int]
@@ -39,40 +45,83 @@ def remove_targets(image: NDArray, mask: NDArray[np.bool_], *, margin: int = MAR
 def find_holes(image: NDArray, mask: NDArray[np.bool_], *, margin: int = MARGIN) -> NDArray[np.bool_]:
     """(H, W) bool: the mask's 8-connected pieces, each grown by ``margin`` pixels at least.
 
-    Grown further, to ``MAX_MARGIN`` at most, while a two pixels wide band around the piece still has another
-    level or larger steps from pixel to pixel than what lies beyond: glow, and the ringing of compression.
+    Grown further, to ``MAX_MARGIN`` at most, while a two pixels wide band around the piece has another level
+    (glow) or larger steps from pixel to pixel (ringing of compression) against what lies beyond than three
+    quarters of the like bands around places nearby where no target is.
     """
     out = np.zeros(mask.shape, dtype=bool)
     if not mask.any():
         return out
     wide = max(MAX_MARGIN, margin) + 6
-    labels, stats = label_mask(mask)
-    for number, (x, y, w, h, _) in enumerate(stats.tolist(), start=1):
-        here = np.s_[max(y - wide, 0) : y + h + wide, max(x - wide, 0) : x + w + wide]
-        piece = labels[here] == number
-        distance = cv2.distanceTransform((~piece).astype(np.uint8), cv2.DIST_L2, 5)
-        others = cv2.dilate((mask[here] & ~piece).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-        out[here] |= distance <= _margin(image[here].astype(np.float64), distance, others, margin) + 0.25
-    return out
-
-
-def _margin(values: Floats, distance: Floats, others: NDArray[np.bool_], least: int) -> int:
+    values = image.astype(np.float64)
     steps = np.zeros_like(values)
     steps[:-1] += np.abs(np.diff(values, axis=0))
     steps[:, :-1] += np.abs(np.diff(values, axis=1))
-    beyond = ~others & (distance > MAX_MARGIN) & (distance <= MAX_MARGIN + 5)
-    if np.count_nonzero(beyond) < 16:
+    clear = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5) > MAX_MARGIN
+    padded = [np.pad(a, wide) for a in (values, steps, clear)]
+    labels, stats = label_mask(mask)
+    for number, (x, y, w, h, _) in enumerate(stats.tolist(), start=1):
+        here = np.s_[max(y - wide, 0) : y + h + wide, max(x - wide, 0) : x + w + wide]
+        piece = np.zeros((h + 2 * wide, w + 2 * wide), dtype=bool)
+        piece[wide : wide + h, wide : wide + w] = labels[y : y + h, x : x + w] == number
+        distance = cv2.distanceTransform((~piece).astype(np.uint8), cv2.DIST_L2, 5)
+        free = np.zeros_like(piece)
+        inside = np.s_[here[0].start - y + wide :, here[1].start - x + wide :]
+        part = labels[here]
+        others = cv2.dilate(((part > 0) & (part != number)).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+        free[inside][: part.shape[0], : part.shape[1]] = ~others
+        grow = _margin(padded, (x, y), distance, free, margin)
+        out[here] |= (distance <= grow + 0.25)[inside][: part.shape[0], : part.shape[1]]
+    return out
+
+
+def _margin(
+    padded: list[Floats], corner: tuple[int, int], distance: Floats, free: NDArray[np.bool_], least: int
+) -> int:
+    """The margin of one piece: ``distance`` from it in the window at ``corner`` of the padded levels, steps and clear pixels."""
+    values, steps, clear = padded
+    most = max(MAX_MARGIN, least)
+    if most == least:
         return least
-    level, rough = float(np.median(values[beyond])), float(steps[beyond].mean())
-    spread = 1.4826 * float(np.median(np.abs(values[beyond] - level))) + 0.5
-    for margin in range(least, MAX_MARGIN):
-        band = ~others & (distance > margin) & (distance <= margin + 2)
-        if np.count_nonzero(band) < 8:
-            return margin
-        even = abs(float(np.median(values[band])) - level) < 0.15 * spread
-        if even and float(steps[band].mean()) < 1.08 * rough + 0.05:
-            return margin
-    return MAX_MARGIN
+    rings = np.minimum(np.ceil(distance), most + 6).astype(np.intp).ravel()
+    height, width = distance.shape
+    y, x = corner[1], corner[0]
+    places = [(y + dy, x + dx) for dy, dx in _SHIFTS]
+    places = [
+        p for p in places
+        if min(p) >= 0 and p[0] + height <= values.shape[0] and p[1] + width <= values.shape[1]
+    ]  # fmt: skip
+    sums = np.zeros((1 + len(places), 4, most + 7))  # pixels, levels, their squares, steps, by ring
+    for k, (top, left) in enumerate([(y, x), *places]):
+        here = np.s_[top : top + height, left : left + width]
+        weight = (clear[here] if k else free).ravel().astype(np.float64)
+        level = values[here].ravel() * weight
+        for m, of in enumerate((weight, level, level * level, steps[here].ravel() * weight)):
+            sums[k, m] = np.bincount(rings, of, most + 7)
+    band = sums[:, :, least + 1 : most + 1] + sums[:, :, least + 2 : most + 2]
+    beyond = sums[:, :, most + 1 : most + 6].sum(axis=2)
+    known = beyond[:, 0] >= 16
+    if not known[0]:
+        return least
+    n = np.maximum(beyond[:, 0], 1)
+    mean, rough = beyond[:, 1] / n, beyond[:, 3] / n + 0.05
+    deviation = np.sqrt(np.maximum(beyond[:, 2] / n - mean * mean, 0)) + 0.5
+    pixels = np.where(band[:, 0] >= 8, band[:, 0], np.nan)
+    level = np.abs(band[:, 1] / pixels - mean[:, None])
+    ringing = np.log((band[:, 3] / pixels + 0.05) / rough[:, None])
+    far = np.abs(np.log(rough / rough[0])) + np.abs(np.log(deviation / deviation[0]))
+    far[~known | np.isnan(level).any(axis=1)] = np.inf
+    like = np.argsort(far[1:], kind="stable")[:_LIKE] + 1
+    like = like[np.isfinite(far[like])]
+    if len(like) >= 6:
+        even, calm = np.quantile(level[like], 0.75, axis=0) + 0.05, np.quantile(ringing[like], 0.75, axis=0)
+    else:
+        even, calm = np.full(most - least, 0.15 * deviation[0]), np.full(most - least, 0.08)
+    good = ~(level[0] > even) & ~(ringing[0] > calm)
+    if not good.any():
+        return most
+    first = int(np.argmax(good))
+    return min(least + first + _BEYOND * (first > 0), most)
 
 
 def fill_holes(image: NDArray, hole: NDArray[np.bool_]) -> NDArray:
@@ -111,10 +160,17 @@ def _fill(values: Floats, hole: NDArray[np.bool_], window: Window) -> None:
         patch = np.full(inside.shape, values[here][near].mean())
     else:
         patch = _unrounded(values, donor, inside.shape, covariance)
-    field = _kriged(values[here] - patch, near, inside, covariance)
+    difference = values[here] - patch
+    field = _kriged(difference, near, inside, covariance, _NOISE)
+    fine = values[nearby] - cv2.GaussianBlur(values[nearby], (0, 0), _FINE)
+    short = _covariance(
+        fine, ~cv2.dilate(hole[nearby].astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    )
+    field = np.where(inside, field + _kriged(difference - field, near, inside, short, 0.0), 0.0)
     values[here] = np.where(inside, patch + field, values[here])
     if donor is not None:
         _match_roughness(values, hole, window, inside, donor)
+        _match_seam(values, hole, window, inside, donor)
 
 
 def _covariance(area: Floats, free: NDArray[np.bool_]) -> Floats:
@@ -140,22 +196,24 @@ def _at(covariance: Floats, a: NDArray[np.intp], b: NDArray[np.intp]) -> Floats:
 
 
 def _kriged(
-    difference: Floats, near: NDArray[np.bool_], inside: NDArray[np.bool_], covariance: Floats
+    difference: Floats, near: NDArray[np.bool_], inside: NDArray[np.bool_], covariance: Floats, noise: float
 ) -> Floats:
-    """Ordinary kriging of the rim's ``difference`` into the hole; 0 elsewhere."""
+    """Ordinary kriging of the rim's ``difference`` into the hole and its rim; 0 elsewhere."""
     rim = np.argwhere(near)
     rim = rim[:: -(-len(rim) // _MOST)]
     known = difference[rim[:, 0], rim[:, 1]]
     matrix = _at(covariance, rim, rim)
-    matrix[np.diag_indices(len(rim))] += 1e-3 * _lag(covariance) + 1e-9
+    half = 0.5 * (_lag(covariance, 0, 1) + _lag(covariance, 1, 0))
+    nugget = 1e-3 * _lag(covariance) + noise * max(_lag(covariance) - half, 0.0)
+    matrix[np.diag_indices(len(rim))] += nugget + 1e-9
     try:
         factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
     except LinAlgError:
-        return np.where(inside, known.mean(), 0.0)
+        return np.where(inside | near, known.mean(), 0.0)
     ones, weights = cho_solve(factor, np.stack([np.ones(len(rim)), known], axis=1), check_finite=False).T
     mean = weights.sum() / ones.sum()
     out = np.zeros(inside.shape)
-    places = np.argwhere(inside)
+    places = np.argwhere(inside | near)
     for k in range(0, len(places), 4096):
         part = places[k : k + 4096]
         out[part[:, 0], part[:, 1]] = mean + _at(covariance, part, rim) @ (weights - mean * ones)
@@ -227,18 +285,30 @@ def _donor(
 
 def _roughness(
     values: Floats, hole: NDArray[np.bool_], window: Window, inside: NDArray[np.bool_]
-) -> tuple[float, float] | None:
-    """Deviation of the Laplacian of the rounded image: in a window's ``inside``, and in what lies around it."""
+) -> Floats | None:
+    """(2, 2): deviation of the Laplacian and mean step of the rounded image, in a window's ``inside`` and around it."""
     x1, y1, x2, y2 = window
     ax, ay, bx, by = _grow(window, _AROUND - _RIM, values.shape)
-    rough = cv2.Laplacian(np.rint(values[ay:by, ax:bx]), cv2.CV_64F)
-    within = np.zeros(rough.shape, dtype=bool)
+    part = np.rint(values[ay:by, ax:bx])
+    within = np.zeros(part.shape, dtype=bool)
     within[y1 - ay : y2 - ay, x1 - ax : x2 - ax] = inside
     taken = (within | hole[ay:by, ax:bx]).astype(np.uint8)
     around = cv2.dilate(taken, np.ones((3, 3), np.uint8)) == 0
     if np.count_nonzero(around) < 16:
         return None
-    return float(rough[within].std()), float(rough[around].std())
+    rough, steps = cv2.Laplacian(part, cv2.CV_64F), _steps(part)
+    return np.array([[rough[k].std(), steps[k].mean()] for k in (within, around)])
+
+
+def _steps(values: Floats) -> Floats:
+    """Of each pixel the sum of the steps to its four neighbours."""
+    out = np.zeros_like(values)
+    down, right = np.abs(np.diff(values, axis=0)), np.abs(np.diff(values, axis=1))
+    out[:-1] += down
+    out[1:] += down
+    out[:, :-1] += right
+    out[:, 1:] += right
+    return out
 
 
 def _match_roughness(
@@ -246,27 +316,78 @@ def _match_roughness(
 ) -> None:
     """Soften or sharpen the filling until it is to its surroundings as the donor is to its own.
 
-    Rounding, clipping and the meeting of two textures leave it a few per cent off. The measure is the
-    deviation of the Laplacian of the rounded image; the filling is moved towards its 5x5 Gaussian mean, or
-    away from it.
+    Rounding, clipping and the meeting of two textures leave it a few per cent off. The measures are the
+    deviation of the Laplacian and the mean step of the rounded image; the filling is moved towards its 5x5
+    Gaussian mean, or away from it.
     """
     x1, y1, x2, y2 = window
     there = _roughness(values, hole, (donor[0], donor[1], donor[0] + x2 - x1, donor[1] + y2 - y1), inside)
     here = _roughness(values, hole, window, inside)
     if there is None or here is None:
         return
-    wanted = max(here[1], 0.1) * min(max(max(there[0], 0.1) / max(there[1], 0.1), 0.6), 1.65)
+    there, here = np.maximum(there, 0.1), np.maximum(here, 0.1)
+    wanted = here[1] * np.clip(there[0] / there[1], 0.6, 1.65)
     ax, ay, bx, by = _grow(window, 3, values.shape)
     inner = np.s_[y1 - ay : y2 - ay, x1 - ax : x2 - ax]
     part = values[ay:by, ax:bx].copy()
     start = part[inner].copy()
     towards = np.where(inside, cv2.GaussianBlur(part, (5, 5), 1.0)[inner] - start, 0.0)
     best: tuple[float, Floats] | None = None
-    for share in np.linspace(-0.4, 1.0, 29):
+    for share in np.linspace(-0.4, 1.0, 15):
         part[inner] = start + share * towards
-        found = float(cv2.Laplacian(np.rint(part), cv2.CV_64F)[inner][inside].std())
-        error = abs(float(np.log(max(found, 0.05) / wanted))) + 0.02 * abs(share)
+        whole = np.rint(part)
+        found = np.array(
+            [cv2.Laplacian(whole, cv2.CV_64F)[inner][inside].std(), _steps(whole)[inner][inside].mean()]
+        )
+        error = float(_WEIGHTS @ np.abs(np.log(np.maximum(found, 0.05) / wanted))) + 0.02 * abs(share)
         if best is None or error < best[0]:
             best = error, part[inner].copy()
     assert best is not None
+    values[y1:y2, x1:x2] = best[1]
+
+
+def _seam(values: Floats, hole: NDArray[np.bool_], window: Window, inside: NDArray[np.bool_]) -> float | None:
+    """Mean step of the rounded image across the rim of a window's ``inside`` over that between pixels around it."""
+    x1, y1, x2, y2 = window
+    ax, ay, bx, by = _grow(window, _AROUND - _RIM, values.shape)
+    part = np.rint(values[ay:by, ax:bx])
+    within = np.zeros(part.shape, dtype=bool)
+    within[y1 - ay : y2 - ay, x1 - ax : x2 - ax] = inside
+    around = ~(within | hole[ay:by, ax:bx])
+    rim, rest = [0.0, 0], [0.0, 0]
+    for axis in (0, 1):
+        steps = np.abs(np.diff(part, axis=axis))
+        one, two = (np.s_[:-1], np.s_[1:]) if axis == 0 else (np.s_[:, :-1], np.s_[:, 1:])
+        across, free = within[one] != within[two], around[one] & around[two]
+        rim = [rim[0] + steps[across].sum(), rim[1] + np.count_nonzero(across)]
+        rest = [rest[0] + steps[free].sum(), rest[1] + np.count_nonzero(free)]
+    if min(rim[1], rest[1]) < 8:
+        return None
+    return float((rim[0] / rim[1] + 0.05) / (rest[0] / rest[1] + 0.05))
+
+
+def _match_seam(
+    values: Floats, hole: NDArray[np.bool_], window: Window, inside: NDArray[np.bool_], donor: tuple[int, int]
+) -> None:
+    """Move the filling's outermost pixels towards or away from their 3x3 mean until the steps across the rim
+    are to those around as they are at the donor's place."""
+    x1, y1, x2, y2 = window
+    wanted = _seam(values, hole, (donor[0], donor[1], donor[0] + x2 - x1, donor[1] + y2 - y1), inside)
+    found = _seam(values, hole, window, inside)
+    if wanted is None or found is None:
+        return
+    wanted = min(max(wanted, 0.6), 1.65)
+    outer = inside & ~cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1).astype(
+        bool
+    )
+    ax, ay, bx, by = _grow(window, 2, values.shape)
+    mean = cv2.blur(values[ay:by, ax:bx], (3, 3))[y1 - ay : y2 - ay, x1 - ax : x2 - ax]
+    start = values[y1:y2, x1:x2].copy()
+    towards = np.where(outer, mean - start, 0.0)
+    best = abs(np.log(found / wanted)), start
+    for share in (-0.3, -0.15, 0.15, 0.3, 0.45, 0.6):
+        values[y1:y2, x1:x2] = start + share * towards
+        error = abs(np.log((_seam(values, hole, window, inside) or found) / wanted)) + 0.05 * abs(share)
+        if error < best[0]:
+            best = error, start + share * towards
     values[y1:y2, x1:x2] = best[1]

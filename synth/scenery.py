@@ -154,7 +154,8 @@ def walls(size: int, rng: np.random.Generator) -> tuple[Field, float | None]:
         y = (np.arange(size)[:, None] + 0.5) / size
         tree = np.clip((0.6 * cover + 9 * (y - rng.uniform(0.65, 1.0))) * 3, 0, 1)
         canvas = canvas * (1 - tree) + (rng.normal(-0.2, 0.4) + 0.3 * foliage(size, rng)) * tree
-    soft = rng.uniform(0.4, 2.2) * size / 256
+    canvas = canvas + rng.uniform(0.02, 0.06) * smooth_noise(size, rng, 7)  # heat leaks unevenly
+    soft = rng.uniform(0.7, 2.3) * size / 256
     return cv2.GaussianBlur(canvas, (0, 0), soft) + 0.015 * smooth_noise(size, rng, 20), horizon
 
 

@@ -90,7 +90,7 @@ def grouped_folds(groups: Sequence[Any], folds: int, rng: np.random.Generator) -
 
 def two_sample(
     a: NDArray, b: NDArray, groups_a: Sequence[Any], groups_b: Sequence[Any], *, folds: int = 5, seeds: int = 3,
-    seed: int = 0, epochs: int = EPOCHS, title: str = "Two-sample test",
+    seed: int = 0, epochs: int = EPOCHS, title: str = "Two-sample test", paired: bool = False,
 ) -> TwoSample:  # fmt: skip
     """Train on 4 of 5 folds, ask about the fifth, in turns, with three seeds.
 
@@ -101,6 +101,8 @@ def two_sample(
         thinned, whole patches at random, to the size of the smaller one, anew for each seed.
     groups_a, groups_b
         The image (or background) of each patch; groups are kept whole.
+    paired
+        ``a[k]`` and ``b[k]`` belong together (one place, before and after) and share a fold.
 
     Raises
     ------
@@ -131,6 +133,8 @@ def two_sample(
                 ka, kb = (np.sort(rng.permutation(len(x))[:n]) for x in (xa, xb))
                 fa = grouped_folds([groups_a[k] for k in ka], folds, rng)
                 fb = grouped_folds([groups_b[k] for k in kb], folds, rng)
+                if paired:
+                    kb, fb = ka, fa
                 sa, sb = np.zeros(n), np.zeros(n)
                 row = []
                 for fold in range(folds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def curate(paths, name, predictions, embeddings, port, no_app, replace, workers,
 
     given = parse_options(predictions)
     sources = open_sources(list(paths))
+    gc.freeze()  # what was read lives until the end: the collector need not go through it (a tenth of a push)
     dataset, result = _curate(
         sources,
         name or "+".join(s.name for s in sources),

@@ -7,6 +7,8 @@ come back as what was read.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import json
 from collections.abc import Iterator
@@ -101,15 +103,16 @@ def open_sources(paths: list[Path]) -> list[Source]:
     Images that cannot be used are counted and said, and left out.
     """
     found: list[Source] = []
-    for path in paths:
-        data = open_dataset(path)
-        if data.layout == "webdataset":
-            raise IrstkitError(
-                "these are shards, and what FiftyOne shows are files",
-                path=path,
-                hint=f"irstkit data import {path} --out FOLDER unpacks them",
-            )
-        found += _sources(data)
+    with _uncollected():
+        for path in paths:
+            data = open_dataset(path)
+            if data.layout == "webdataset":
+                raise IrstkitError(
+                    "these are shards, and what FiftyOne shows are files",
+                    path=path,
+                    hint=f"irstkit data import {path} --out FOLDER unpacks them",
+                )
+            found += _sources(data)
     names = [source.name for source in found]
     for source in found:
         if names.count(source.name) > 1:
@@ -124,6 +127,18 @@ def open_sources(paths: list[Path]) -> list[Source]:
                 f"(irstkit data info {source.root} lists them)"
             )
     return found
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python's collector of cycles rests: records hold none, but each of its rounds looks at all of them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _prefixed(name: str, e: Entry) -> Entry:
@@ -186,11 +201,13 @@ def _made_entry(data: Dataset, record: Record, order: int) -> Entry:
 def _from_document(name: str, data: Dataset, document: Path, good: dict[str, Record]) -> Source:
     coco = read_coco(document)
     by_end: dict[str, Record | None] = {}
+    below = f"{data.root.as_posix()}/"
     for record in good.values():
-        parts = record.image.relative_to(data.root).parts
-        for k in range(len(parts)):
-            end = "/".join(parts[k:])
-            by_end[end] = None if end in by_end and k else record  # the whole path always counts
+        end = record.image.as_posix().removeprefix(below)
+        by_end[end] = record  # the whole path always counts
+        while (cut := end.find("/")) >= 0:
+            end = end[cut + 1 :]
+            by_end[end] = None if end in by_end else record
     labels: dict[Any, list[tuple[int, Annotation]]] = {}
     for position, annotation in enumerate(coco["annotations"]):
         image_id = annotation.get("image_id") if isinstance(annotation, dict) else None

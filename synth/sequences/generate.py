@@ -15,7 +15,7 @@ from uuid import uuid4
 from ...annotate.console import note, progress
 from ...annotate.errors import IrstkitError
 from ..cluster import Cluster, connect
-from ..generate import beginning, check_folder, claim, describe, prepare, processors, sweep
+from ..generate import beginning, check_folder, claim, describe, held, prepare, processors, sweep
 from ..pool import results
 from ..recipe import Recipe
 from ..writer import part_path
@@ -35,7 +35,7 @@ from .writer import (
     write_frame,
 )
 
-VERSION = 1  # of what the recipe means: raised whenever the same recipe gives other pixels
+VERSION = 2  # of what the recipe means: raised whenever the same recipe gives other pixels
 MOST = 9999
 
 
@@ -86,8 +86,8 @@ def generate(
     root = Path(out)
     check_folder(root, splits or {"train": 1.0}, depth)
     parts = root / "parts"
-    with connect(dask) if dask else nullcontext() as cluster:
-        with beginning(root):
+    with connect(dask) if dask else nullcontext() as cluster, held(root) as fresh:
+        with beginning(root, fresh):
             recipe = prepare_sequences(
                 parts / "backgrounds.raw", sequences, frames, seed, backgrounds, preset, size=size, splits=splits,
                 overrides=overrides, exclude=exclude, include_test=include_test, scenes=scenes, depth=depth, onto=onto,
@@ -99,9 +99,9 @@ def generate(
             )  # fmt: skip
         spans = spans_of(recipe, count)
         _run(root, recipe, spans, workers or processors(), cluster)
-    info = {"description": "made by irstkit synth sequences", "preset": recipe.preset.name, "seed": seed}
-    totals = merge(root, recipe, spans, recipe.splits, info)
-    shutil.rmtree(parts)
+        info = {"description": "made by irstkit synth sequences", "preset": recipe.preset.name, "seed": seed}
+        totals = merge(root, recipe, spans, recipe.splits, info)
+        shutil.rmtree(parts)
     for name, number in totals["splits"].items():
         if number == 0:
             note(

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from irstkit.annotate.errors import IrstkitError
-from irstkit.annotate.files import read_image, read_mask, write_png
+from irstkit.annotate.files import occupied, read_image, read_mask, write_png
 from irstkit.annotate.masks import mask_to_instances
 from irstkit.annotate.rle import rle_to_instance
 from irstkit.annotate.scr import measure_contrast
@@ -298,3 +298,21 @@ def test_an_edited_set_is_not_continued_and_stays_as_it_is(tmp_path):
     generate(out, 5, 1, size=64, workers=1)
     generate(tmp_path / "other", 5, 1, size=64, workers=1)
     assert contents(out) == contents(tmp_path / "other")
+
+
+@pytest.mark.parametrize("command", ["images", "sequences"])
+@pytest.mark.parametrize("there", [False, True], ids=["before the first image", "half made"])
+def test_two_processes_do_not_write_one_folder(command, there, irstkit, tmp_path):
+    out = tmp_path / "synth"
+    out.mkdir()
+    small = ("--size", 48) if command == "images" else ("--size", "48x48", "--frames", 2)
+    count = ("--count", 2) if command == "images" else ("--sequences", 1)
+    arguments = ("synth", command, "--out", out, *count, *small, "--workers", 1)
+    if there:
+        assert irstkit(*arguments).exit_code == 0
+    before = sorted(p.name for p in out.rglob("*"))
+    with occupied(out):  # as another process would; a lock belongs to whoever opened the folder
+        result = irstkit(*arguments)
+    assert result.exit_code == 1 and "another process is writing here" in result.stderr
+    assert sorted(p.name for p in out.rglob("*")) == before
+    assert irstkit(*arguments).exit_code == 0

@@ -12,6 +12,7 @@ from irstkit.synth.preset import SCENES
 from irstkit.synth.procedural import SCENES as PROCEDURAL
 from irstkit.synth.procedural import procedural
 from irstkit.synth.regions import (
+    BUILT,
     LAND,
     SEA,
     SKY,
@@ -84,8 +85,13 @@ def test_what_may_stand_where():
     assert not allowed("vehicle", sea).any()
     assert not allowed("aircraft", sea)[40].any()
     city = region_map("city", None)
-    assert (city == LAND).all()
-    assert allowed("bird", city) is None  # seen from above
+    assert (city == BUILT).all()
+    assert allowed("bird", city) is None and allowed("uav", city) is None  # they fly between walls
+    assert not allowed("aircraft", city).any() and not allowed("helicopter", city).any()  # these do not
+    assert allowed("vehicle", city)[-1].all() and not allowed("vehicle", city)[40].any()  # not on walls
+    field = region_map("field", None)
+    assert (field == LAND).all() and allowed("aircraft", field) is None  # seen from above
+    assert allowed("aircraft", region_map("city", (0.5,) * 64))[:31].all()
     assert allowed("ship", region_map("sea", None))[-1].all()
     assert not allowed("ship", region_map("sea", None))[0].any()
     assert region_map(None, None) is None and allowed("ship", None) is None

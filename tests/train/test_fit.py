@@ -500,3 +500,30 @@ def test_a_batch_that_the_network_cannot_be_trained_on_is_one_clear_error(irstki
     )
     assert result.exit_code == 1
     assert "two images or more" in result.stderr and "--batch" in result.stderr
+
+
+def test_half_precision_is_not_replaced_by_another_on_the_cpu(irstkit, split_pairs, tmp_path):
+    root = split_pairs(4, 1)
+    arguments = ("--real", root, "--steps", 1, "--device", "cpu", *SMALL)
+    result = irstkit("train", "fit", "sd2net", "--precision", "16-mixed", "--out", tmp_path / "r", *arguments)
+    assert result.exit_code == 1 and "16-mixed needs a GPU" in result.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_unknown_option_names_the_networks_own(irstkit, split_pairs, tmp_path):
+    root = split_pairs(4, 1)
+    result = irstkit(
+        "train",
+        "fit",
+        "dnanet",
+        "--real",
+        root,
+        "--steps",
+        1,
+        "--option",
+        "channels=3",
+        "--out",
+        tmp_path / "r",
+    )
+    assert result.exit_code == 1
+    assert "no option channels" in result.stderr and "in_channels=1" in result.stderr

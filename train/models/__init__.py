@@ -18,6 +18,7 @@ Networks of clips have ``window`` (frames), ``key`` (index of the frame that is 
 from __future__ import annotations
 
 import importlib
+import inspect
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +65,21 @@ def build(name: str, **options: Any) -> nn.Module:
         return factory(**options)
     except (TypeError, ValueError) as error:
         given = ", ".join(f"{k}={v!r}" for k, v in options.items())
+        known = _options(factory)
+        unknown = [k for k in options if known and k not in known]
+        reason = f"it has no option {', '.join(unknown)}" if unknown else str(error)
         raise IrstkitError(
-            f"the model {name!r} cannot be built with {given or 'no options'}: {error}"
+            f"the model {name!r} cannot be built with {given or 'no options'}: {reason}",
+            hint=f"its options: {', '.join(f'{k}={v}' for k, v in known.items())}" if known else None,
         ) from error
+
+
+def _options(factory: Any) -> dict[str, Any]:
+    """The options of a network and their defaults; empty where it takes any."""
+    parameters = inspect.signature(factory).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return {}
+    return {p.name: "..." if p.default is p.empty else p.default for p in parameters}
 
 
 def task_of_model(name: str) -> str:
