@@ -96,11 +96,11 @@ class _Run:
             self._check_same(former)
         seed_everything(settings.seed)
         self.net: nn.Module = build(settings.model, **settings.options)
-        self.seen = dict(material.ids)
-        self.init: dict[str, Any] | None = former.get("init") if former is not None else None
+        self.seen = material.ids
+        self.init: dict[str, Any] | None = (former or {}).get("init")
         if former is None and settings.init is not None:
             self.init, seen = start_from(self.net, settings.init)
-            self.seen = merged_ids(self.seen, seen)
+            self.seen = merged_ids(material.ids, seen)
         stride = int(getattr(self.net, "stride", 1))
         if settings.crop % stride:
             raise IrstkitError(
@@ -176,7 +176,7 @@ class _Run:
                     reason = f"{max_minutes:g} minutes of --max-minutes passed"
         if self.step == self.steps:
             reason = None
-        elif reason is not None and not self._just_saved():
+        elif reason is not None and self._saved != self.step:
             self._save_last()
         early = reason is not None and reason == self._tired()
         report = self._report("finished" if reason is None or early else "stopped", reason)
@@ -320,9 +320,6 @@ class _Run:
         self._saved = self.step
 
     _saved = -1
-
-    def _just_saved(self) -> bool:
-        return self._saved == self.step
 
     def _check_same(self, former: dict[str, Any]) -> None:
         """Refuse to go on with other settings or images; a longer run is no difference but is said."""
