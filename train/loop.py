@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError, require
+from ..annotate.files import occupied
 from .checkpoint import load_checkpoint, load_weights, merged_ids, save_checkpoint, start_from, weights_hash
 from .material import Material
 from .models import build, count_parameters
@@ -141,12 +142,16 @@ class _Run:
     # ------------------------------------------------------------------------------------------ the loop
 
     def train(self, max_steps: int | None, max_minutes: float | None) -> dict[str, Any]:
-        """Run to the end, or to the first reason to stop before it."""
+        """Run to the end, or to the first reason to stop before it; the folder is held against other processes."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        with occupied(self.out):
+            return self._train(max_steps, max_minutes)
+
+    def _train(self, max_steps: int | None, max_minutes: float | None) -> dict[str, Any]:
         begun, first = time.monotonic(), self.step
         if not self.resumed:
             clear_folder(self.out)
         clear_half_written(self.out)
-        self.out.mkdir(parents=True, exist_ok=True)
         write_log(self.out, self.history)
         write_run(self.out, self._report("running"))
         reason = None

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from irstkit.annotate.errors import IrstkitError
+from irstkit.annotate.files import occupied
 from irstkit.train import loop
 from irstkit.train.checkpoint import load_checkpoint, load_matching, save_checkpoint, weights_hash
 from irstkit.train.losses import LOSSES
@@ -527,3 +528,18 @@ def test_an_unknown_option_names_the_networks_own(irstkit, split_pairs, tmp_path
     )
     assert result.exit_code == 1
     assert "no option channels" in result.stderr and "in_channels=1" in result.stderr
+
+
+def test_two_processes_do_not_train_into_one_folder(irstkit, split_pairs, tmp_path):
+    root, out = split_pairs(4, 1), tmp_path / "run"
+    arguments = ("train", "fit", "sd2net", "--real", root, "--steps", 2, "--out", out, *SMALL)
+    out.mkdir()
+    with occupied(out):  # as another process would
+        result = irstkit(*arguments)
+    assert result.exit_code == 1 and "another process is writing here" in result.stderr
+    assert not list(out.iterdir())
+    assert irstkit(*arguments).exit_code == 0
+    weights = hash_of(out / "last.pt")
+    with occupied(out):
+        assert irstkit(*arguments, "--overwrite").exit_code == 1
+    assert hash_of(out / "last.pt") == weights
