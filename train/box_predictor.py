@@ -15,7 +15,7 @@ from ..annotate.console import note
 from ..annotate.errors import IrstkitError
 from ..datasets.clips import sequences_of
 from ..datasets.records import Record
-from .checkpoint import build_from, load_checkpoint, weights_hash
+from .checkpoint import about_checkpoint, build_from, load_checkpoint
 from .predictor import choose_device
 from .sequence import folded, is_clip_model, outputs, to_tensor
 
@@ -88,14 +88,7 @@ class BoxPredictor:
         content = load_checkpoint(path, model=model)
         network = build_from(content, path)
         predictor = cls(network, device=choose_device(device), **content["normalisation"], **options)
-        predictor.about = {
-            "checkpoint": str(path),
-            "model": content["model"]["name"],
-            "options": dict(content["model"]["options"]),
-            "step": content["step"],
-            "weights": weights_hash(content["model"]["state"]),
-            "trained_on": content["data"],
-        }
+        predictor.about = about_checkpoint(content, path)
         predictor.seen = content["seen"]
         return predictor
 

@@ -2,7 +2,7 @@
 
 Keys: ``kind`` and ``format``; ``model`` {name, options, state}; ``normalisation`` {mean, std} of images in
 0..1; ``step``, ``epoch``; ``metrics`` on the validation part; ``data`` (names, counts, split hashes);
-``seen`` (ids of the images trained or selected on, by data set); ``settings``; ``weights`` (hash); and, in ``last.pt``, ``training``: all that resuming to the bit needs.
+``seen`` (ids of the images trained or selected on, by data set, also by what it started from: ``init``); ``settings``; ``weights`` (hash); and, in ``last.pt``, ``training``: all that resuming to the bit needs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..annotate.console import note
 from ..annotate.errors import IrstkitError
 from ..annotate.files import read_bytes, write_atomic
 from .models import build
@@ -83,6 +84,18 @@ def load_checkpoint(path: str | Path, *, model: str | None = None) -> dict[str, 
     return content
 
 
+def about_checkpoint(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """What results say about the weights that they come from."""
+    return {
+        "checkpoint": str(path),
+        "model": content["model"]["name"],
+        "options": dict(content["model"]["options"]),
+        "step": content["step"],
+        "weights": weights_hash(content["model"]["state"]),
+        "trained_on": content["data"],
+    }
+
+
 def build_from(content: Mapping[str, Any], path: str | Path | None = None) -> nn.Module:
     """The network of a loaded checkpoint with its weights.
 
@@ -117,6 +130,48 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | Pa
             )
         raise IrstkitError(f"the weights are of another network: {', '.join(parts)}", path=path)
     network.load_state_dict(dict(state))
+
+
+def load_matching(
+    network: nn.Module, state: Mapping[str, Tensor], path: str | Path | None = None
+) -> list[str]:
+    """Load what fits of a state dict, by name and shape: where training starts. Names that keep their own values.
+
+    Raises
+    ------
+    IrstkitError
+        Where nothing learned fits.
+    """
+    own = network.state_dict()
+    taken = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    if not any(k in taken for k, p in network.named_parameters() if p.dim() > 1):
+        raise IrstkitError(
+            f"none of its {len(state)} tensors is a weight of this network (by name and shape)",
+            path=path,
+            hint="another model, or other options: see its run.json",
+        )
+    network.load_state_dict({**own, **taken})
+    return sorted(own.keys() - taken.keys())
+
+
+def start_from(network: nn.Module, path: str | Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Take the weights of a checkpoint; what they are, and the ids of the images that they have seen."""
+    content = load_checkpoint(path)
+    own, total = load_matching(network, content["model"]["state"], path), len(network.state_dict())
+    parts = sorted({name.partition(".")[0] for name in own})
+    note(
+        f"start: {total - len(own)} of {total} tensors are those of {path}"
+        + (f"; new: {len(own)} in {', '.join(parts)}" if own else "")
+    )
+    about = about_checkpoint(content, path)
+    del about["checkpoint"]  # a path
+    return {**about, "taken": total - len(own), "of": total}, content["seen"]
+
+
+def merged_ids(*sets: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Ids of images by data set, of several runs together."""
+    names = sorted({name for s in sets for name in s})
+    return {name: sorted({k for s in sets for k in s.get(name, ())}) for name in names}
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:

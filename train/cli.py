@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from .cli_export import export
-from .cli_score import bench, compare, embed, evaluate, predict
+from .cli_predict import bench, embed, predict
+from .cli_score import compare, evaluate
 from .cli_train import fit, sweep
 
 

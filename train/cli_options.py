@@ -78,6 +78,14 @@ threads_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output.")
 
 
+padding_option = click.option(
+    "--padding",
+    type=click.Choice(["reflect", "zeros"]),
+    default="reflect",
+    show_default=True,
+    help="Up to multiples of the network's stride.",
+)
+
 metric_options = [
     click.option(
         "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Positive above it."
@@ -120,6 +128,11 @@ training_options = [
         multiple=True,
         help="Option of the network, e.g. base=16; may be repeated.",
     ),
+    click.option(
+        "--init",
+        metavar="RUN|CHECKPOINT",
+        help="Start from trained weights (fine-tuning): every tensor of equal name and shape is taken.",
+    ),
     click.option("--steps", type=int, help="Optimiser steps."),
     click.option("--epochs", type=int, help="Passes over the training images, where --steps is not given."),
     click.option("--batch", type=int, help="Images a pass [default: 4]."),
@@ -127,6 +140,18 @@ training_options = [
     click.option("--crop", type=int, help="Side of the training crops, pixels [256]."),
     click.option(
         "--augment/--no-augment", default=None, help="Random crops, flips and transposition, or none of it."
+    ),
+    click.option(
+        "--scale",
+        type=float,
+        nargs=2,
+        metavar="LOW HIGH",
+        help="Networks of boxes: range of the crops' random magnification [1 1].",
+    ),
+    click.option(
+        "--mosaic",
+        type=float,
+        help="Networks of boxes: share of the samples that are four crops side by side [0].",
     ),
     click.option(
         "--curriculum",

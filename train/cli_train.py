@@ -65,7 +65,7 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     """Train MODEL on real images, synthetic ones, or a mix of both.
 
     A tenth of the training list (of the real set where there is one) is set aside, near-twins together; the
-    checkpoint with the largest IoU on it is kept as OUT/best.pt. Test lists are never looked at.
+    checkpoint with the largest IoU (boxes: AP50) on it is kept as OUT/best.pt. Test lists are never looked at.
 
     \b
     OUT holds best.pt, last.pt, log.csv, run.json and tensorboard/ (tensorboard --logdir OUT).
@@ -76,6 +76,8 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
       irstkit train fit sd2net --real NUAA-SIRST/ --steps 2000 --out runs/real
       irstkit train fit sd2net --synthetic synth/ --epochs 50 --option base=16 --out runs/synthetic
       irstkit train fit sd2net --synthetic shards/ --stream --steps 100000 --out runs/large
+      irstkit train fit sd2net --real mine/ --init runs/large --lr 1e-4 --steps 500 --out runs/tuned
+      irstkit train fit dfar --synthetic sequences/ --steps 2000 --out runs/dfar
       irstkit train fit sd2net --resume --out runs/real
     """
     need_torch()
@@ -91,6 +93,8 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     chosen = {k: given.pop(k) for k in material_keys}
     control = {k: given.pop(k) for k in ("device", "overwrite", "resume", "max_steps", "max_minutes")}
     stream = given.pop("stream")
+    if control["resume"] and given["init"]:
+        raise click.UsageError("--init is where training starts; a run that is resumed has started")
     prepare_folder(out, overwrite=control["overwrite"], resume=control["resume"])
     base = None
     if control["resume"]:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError, require
-from .checkpoint import load_checkpoint, load_weights, save_checkpoint, weights_hash
+from ..annotate.files import occupied
+from .checkpoint import load_checkpoint, load_weights, merged_ids, save_checkpoint, start_from, weights_hash
 from .material import Material
 from .models import build, count_parameters
 from .predictor import choose_device
@@ -96,6 +97,11 @@ class _Run:
             self._check_same(former)
         seed_everything(settings.seed)
         self.net: nn.Module = build(settings.model, **settings.options)
+        self.seen = material.ids
+        self.init: dict[str, Any] | None = (former or {}).get("init")
+        if former is None and settings.init is not None:
+            self.init, seen = start_from(self.net, settings.init)
+            self.seen = merged_ids(material.ids, seen)
         stride = int(getattr(self.net, "stride", 1))
         if settings.crop % stride:
             raise IrstkitError(
@@ -136,12 +142,16 @@ class _Run:
     # ------------------------------------------------------------------------------------------ the loop
 
     def train(self, max_steps: int | None, max_minutes: float | None) -> dict[str, Any]:
-        """Run to the end, or to the first reason to stop before it."""
+        """Run to the end, or to the first reason to stop before it; the folder is held against other processes."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        with occupied(self.out):
+            return self._train(max_steps, max_minutes)
+
+    def _train(self, max_steps: int | None, max_minutes: float | None) -> dict[str, Any]:
         begun, first = time.monotonic(), self.step
         if not self.resumed:
             clear_folder(self.out)
         clear_half_written(self.out)
-        self.out.mkdir(parents=True, exist_ok=True)
         write_log(self.out, self.history)
         write_run(self.out, self._report("running"))
         reason = None
@@ -171,7 +181,7 @@ class _Run:
                     reason = f"{max_minutes:g} minutes of --max-minutes passed"
         if self.step == self.steps:
             reason = None
-        elif reason is not None and not self._just_saved():
+        elif reason is not None and self._saved != self.step:
             self._save_last()
         early = reason is not None and reason == self._tired()
         report = self._report("finished" if reason is None or early else "stopped", reason)
@@ -289,8 +299,9 @@ class _Run:
             "epoch": self.step / self.epoch_steps,
             "metrics": metrics,
             "data": self.material.about,
-            "seen": self.material.ids,
-            "settings": self.settings.as_dict(),
+            "init": self.init,
+            "seen": self.seen,
+            "settings": {k: v for k, v in self.settings.as_dict().items() if k != "init"},  # a path
             "steps": self.steps,
             "weights": weights_hash(state),
             "versions": versions(),
@@ -314,9 +325,6 @@ class _Run:
         self._saved = self.step
 
     _saved = -1
-
-    def _just_saved(self) -> bool:
-        return self._saved == self.step
 
     def _check_same(self, former: dict[str, Any]) -> None:
         """Refuse to go on with other settings or images; a longer run is no difference but is said."""
@@ -348,7 +356,7 @@ class _Run:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         if state["average"] is not None and self.average is not None:
             self.average = {k: v.to(self.device) for k, v in state["average"].items()}
-        self.step = former["step"]
+        self.step, self.seen = former["step"], former["seen"]
         self.history, self.best = state["history"], state["best"]
         self.stale, self.sums = state["stale"], state["sums"]
         self._saved = self.step
@@ -367,6 +375,7 @@ class _Run:
             "steps_an_epoch": self.epoch_steps,
             "parameters": count_parameters(self.net),
             "settings": self.settings.as_dict(),
+            "init": self.init,
             "data": self.material.about,
             "paths": self.material.paths,
             "selection": f"largest {self.task.best_name} on the validation part"

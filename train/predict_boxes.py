@@ -17,6 +17,7 @@ from ..annotate.console import note, track
 from ..annotate.draw import enlarge, outline_boxes, stretch
 from ..annotate.errors import IrstkitError
 from ..annotate.files import write_json, write_png
+from ..annotate.video import frame_rate
 from ..datasets.records import Record, split_hash
 from .box_predictor import BoxPredictor
 from .predict import PREDICTED, TRUTH, _new_folder
@@ -47,7 +48,7 @@ def predict_boxes(
     score: float = 0.5,
     source: str = "",
     video: bool = False,
-    rate: float = 25.0,
+    rate: float | None = None,
 ) -> dict[str, Any]:
     """Write ``predictions.json`` (COCO, with scores and track ids) and ``overlays/`` to the new folder ``out``.
 
@@ -56,8 +57,9 @@ def predict_boxes(
     score
         Detections below it are left out.
     video
-        Write ``videos/SEQUENCE.mp4`` instead of overlay images where there are sequences, ``rate`` frames a
-        second.
+        Write ``videos/SEQUENCE.mp4`` instead of overlay images where there are sequences.
+    rate
+        Frames a second of these; None: those of the video that a sequence was read from, else 25.
     """
     if is_clip_model(predictor.network):
         records = in_sequence(records, source)
@@ -77,7 +79,7 @@ def _write(
     score: float,
     video: bool,
     images_hash: str,
-    rate: float = 25.0,
+    rate: float | None = None,
 ) -> dict[str, Any]:
     if not 0 <= score <= 1:
         raise IrstkitError(f"the score is a number from 0 to 1, got {score}")
@@ -109,7 +111,10 @@ def _write(
                 picture = overlay_boxes(image, boxes, truth, ids)
                 if video and record.sequence is not None:
                     if record.sequence not in writers:
-                        writers[record.sequence] = _video(folder, record.sequence, picture.shape, rate)
+                        read_from = frame_rate(record.image) if record.video_frame is not None else 25.0
+                        writers[record.sequence] = _video(
+                            folder, record.sequence, picture.shape, rate or read_from
+                        )
                     writers[record.sequence].write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
                 else:
                     write_png(folder / "overlays" / f"{record.id.removeprefix('images/')}.png", picture)
@@ -141,7 +146,7 @@ def overlay_boxes(
     side: int = 512,
 ) -> NDArray[np.uint8]:
     """The image enlarged a whole number of times to about ``side`` pixels, boxes orange, truth cyan, RGB."""
-    scale = max(1, side // max(image.shape))
+    scale = max(1, round(side / max(image.shape)))
     picture = enlarge(stretch(image), scale)
     if truth is not None:
         outline_boxes(picture, truth, TRUTH, scale=scale, margin=3)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..annotate.errors import IrstkitError
 from ..annotate.files import GrayImage
-from .checkpoint import build_from, load_checkpoint, weights_hash
+from .checkpoint import about_checkpoint, build_from, load_checkpoint
 from .losses import final
 
 if TYPE_CHECKING:
@@ -84,14 +84,7 @@ class Predictor:
         network = build_from(content, path)
         normalisation = content["normalisation"]
         predictor = cls(network, device=choose_device(device), padding=padding, **normalisation)
-        predictor.about = {
-            "checkpoint": str(path),
-            "model": content["model"]["name"],
-            "options": dict(content["model"]["options"]),
-            "step": content["step"],
-            "weights": weights_hash(content["model"]["state"]),
-            "trained_on": content["data"],
-        }
+        predictor.about = about_checkpoint(content, path)
         predictor.seen = content["seen"]
         return predictor
 

@@ -28,6 +28,8 @@ class Settings:
     ----------
     model, options
         Name and options of the network.
+    init
+        A checkpoint or a run's folder whose weights are where training starts (see :func:`.checkpoint.load_matching`).
     loss
         See :mod:`.losses`.
     optimiser, lr, weight_decay, momentum
@@ -65,6 +67,7 @@ class Settings:
 
     model: str = "sd2net"
     options: Mapping[str, Any] = field(default_factory=dict)
+    init: str | None = None
     loss: str = "soft_iou"
     optimiser: str = "adam"
     lr: float = 5e-4
@@ -134,7 +137,7 @@ def _typed(key: str, value: Any, kind: str, source: str | Path | None) -> Any:
         return float(value)
     if kind.startswith("int") and number and int(value) == value:
         return int(value)
-    if (kind == "str" and isinstance(value, str)) or (kind == "bool" and isinstance(value, bool)):
+    if (kind.startswith("str") and isinstance(value, str)) or (kind == "bool" and isinstance(value, bool)):
         return value
     if kind.startswith("tuple") and isinstance(value, (list, tuple)):
         return tuple(_typed(f"{key}[{k}]", v, "float", source) for k, v in enumerate(value))

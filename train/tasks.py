@@ -68,6 +68,11 @@ class MaskTask:
 
     def __init__(self, net: nn.Module, s: Settings, material: Material, device: torch.device) -> None:
         self.settings, self.device = s, device
+        if s.mosaic or s.scale != (1.0, 1.0):
+            raise IrstkitError(
+                f"scale and mosaic are for networks of boxes, {s.model} learns masks: these are never resized",
+                hint="leave --scale and --mosaic away",
+            )
         self._loss = get_loss(s.loss)
         self._clips = is_clip_model(net)
         self.validated = bool(material.validation)

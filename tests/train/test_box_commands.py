@@ -15,7 +15,7 @@ from irstkit.annotate.files import write_json
 from irstkit.datasets.readers import open_dataset
 from irstkit.train import loop
 from irstkit.train.box_predictor import BoxPredictor, suppress
-from irstkit.train.checkpoint import load_checkpoint, weights_hash
+from irstkit.train.checkpoint import load_checkpoint, save_checkpoint, weights_hash
 from irstkit.train.material import compose
 from irstkit.train.metrics_shooting import ShootingMeter
 from irstkit.train.models.eflnet import EFLNet
@@ -153,6 +153,18 @@ def test_predict_on_a_data_set_and_on_a_folder_of_frames(irstkit, runs, sequence
             assert all(a["track_id"] >= 1 for a in coco["annotations"])
 
 
+@pytest.mark.parametrize("chosen", [0.125, None], ids=["chosen", "none was chosen"])
+def test_predict_takes_the_score_that_the_run_chose(irstkit, runs, sequences, tmp_path, chosen):
+    """A detector's scores are on a scale of their own: 0.5 may well find nothing."""
+    content = load_checkpoint(runs / "dfar")
+    save_checkpoint(tmp_path / "x.pt", {**content, "metrics": {"chosen_score": chosen}})
+    images = sequences / "images" / "0002"
+    out = tmp_path / "a"
+    told = ("train", "predict", tmp_path / "x.pt", images, "--device", "cpu", "--out", out, "--json")
+    result = irstkit(*told)
+    assert result.exit_code == 0 and json.loads(result.stdout)["score"] == (chosen or 0.5), result.output
+
+
 def test_predict_on_a_video(irstkit, runs, tmp_path):
     video = tmp_path / "flight.avi"
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (40, 32))
@@ -166,7 +178,7 @@ def test_predict_on_a_video(irstkit, runs, tmp_path):
     assert result.exit_code == 0, result.stderr
     coco = json.loads((out / "predictions.json").read_text())
     assert [i["file_name"] for i in coco["images"]][:2] == ["flight/000000.png", "flight/000001.png"]
-    assert (out / "videos" / "flight.mp4").stat().st_size > 0
+    assert cv2.VideoCapture(str(out / "videos" / "flight.mp4")).get(cv2.CAP_PROP_FPS) == 10
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     result = irstkit("train", "predict", runs / "dfar", broken, "--out", tmp_path / "no", "--device", "cpu")

@@ -61,13 +61,32 @@ def test_nothing_is_left_uninitialised():
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = True
     try:
-        for options in ({}, {"init": "released"}):
+        for options in ({}, {"init": "identity"}, {"init": "released"}):
             net = DFAR(**options)
             assert all(torch.isfinite(p).all() for p in net.parameters())
             assert all(b.alpha == 1 and b.beta == 1 for a in net.align for b in a.fusion[1:5])
     finally:
         torch.use_deterministic_algorithms(False)
         torch.utils.deterministic.fill_uninitialized_memory = before
+
+
+def test_refinement_may_start_where_signals_pass():
+    """What one cell changes stays in that cell through four AGDFs; started at random it is all over the map."""
+    share = {}
+    for init in ("zero", "identity"):
+        torch.manual_seed(0)
+        refine = DFAR(width=0.25, init=init).refine.eval()
+        x = torch.randn(1, 16, 24, 24)
+        other = x.clone()
+        other[0, :, 9, 13] += torch.randn(16)
+        with torch.no_grad():
+            change = (refine(other) - refine(x)).abs().sum(1)[0]
+        share[init] = float(change[9, 13] / change.sum())
+    assert share["identity"] > 0.5 and share["zero"] < 0.1, share
+    block = DFAR(width=0.25, init="identity").refine[0]
+    f = torch.randn(2, 8, 9, 7)
+    same = block.sample(f, torch.zeros(2, 18 * 8, 9, 7), torch.full((2, 9 * 8, 9, 7), 0.5))
+    assert torch.allclose(same, f, atol=1e-5), "offset 0 and mask 0.5: the input comes back"
 
 
 SWITCHES = [

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 import torch
 
 from irstkit.annotate.errors import IrstkitError
+from irstkit.annotate.files import occupied
 from irstkit.train import loop
-from irstkit.train.checkpoint import load_checkpoint, save_checkpoint, weights_hash
+from irstkit.train.checkpoint import load_checkpoint, load_matching, save_checkpoint, weights_hash
 from irstkit.train.losses import LOSSES
 from irstkit.train.material import compose
 from irstkit.train.models import MODELS, build
@@ -195,6 +197,52 @@ def wait_for(path, process):
         time.sleep(0.01)
 
 
+def test_fine_tuning_starts_from_the_weights_of_a_run(irstkit, split_pairs, tmp_path):
+    first, then, told = split_pairs(6, 2), tmp_path / "then", ("--steps", 2, "--lr", 1e-9, *SMALL)
+    from_run = tmp_path / "first"
+    assert irstkit("train", "fit", "sd2net", "--real", first, "--out", from_run, *told).exit_code == 0
+    second = first.rename(tmp_path / "second")
+    result = irstkit(
+        "train", "fit", "sd2net", "--real", second, "--init", from_run, "--out", then, *told, "--json"
+    )
+    assert result.exit_code == 0, result.output
+    run, trained = json.loads(result.stdout), load_checkpoint(from_run / "best.pt")
+    assert run["init"]["weights"] == trained["weights"] and run["init"]["taken"] == run["init"]["of"]
+    now = load_checkpoint(then / "last.pt")
+    for name, value in trained["model"]["state"].items():
+        if "running" not in name and value.is_floating_point():
+            assert torch.allclose(now["model"]["state"][name], value, atol=1e-6), name
+    assert set(now["seen"]) == {first.name, "second"}, "what it started from has seen its images too"
+    shutil.rmtree(from_run)  # resuming does not need it
+    longer = irstkit("train", "fit", "sd2net", "--resume", "--out", then, "--max-steps", 1)
+    assert longer.exit_code == 0, longer.output
+    content = load_checkpoint(then / "last.pt")
+    assert set(content["seen"]) == {first.name, "second"}
+    assert content["init"]["weights"] == trained["weights"] and str(tmp_path) not in repr(
+        {k: v for k, v in content.items() if k not in ("model", "training")}
+    ), "checkpoints hold no path"
+    wrong = irstkit("train", "fit", "sd2net", "--resume", "--init", then, "--out", then)
+    assert wrong.exit_code == 2 and "has started" in wrong.stderr
+
+
+def test_what_cannot_be_started_from_is_refused(split_pairs, tmp_path):
+    material = compose(split_pairs(6, 2), None)
+    with pytest.raises(IrstkitError, match="missing"):
+        loop.fit(small(init=str(tmp_path / "missing")), material, tmp_path / "x", device="cpu")
+    assert not (tmp_path / "x").exists()
+    with pytest.raises(IrstkitError, match="none of its"):
+        load_matching(build("sd2net", base=3), build("dfar", width=0.125).state_dict())
+
+
+def test_parts_that_fit_are_taken_and_the_rest_is_new():
+    torch.manual_seed(0)
+    trained = build("dfar", width=0.25, agdf=False, radius=1).state_dict()
+    net = build("dfar", width=0.25, init="identity", radius=1)
+    own = load_matching(net, trained)
+    assert own and all(name.startswith("refine.") for name in own)
+    assert all(torch.equal(net.state_dict()[k], v) for k, v in trained.items())
+
+
 def test_killed_at_any_moment_and_resumed_is_uninterrupted(irstkit, split_pairs, tmp_path):
     """kill -9 at a moment drawn at random: in a step, in validation, while saving."""
     seed = int.from_bytes(os.urandom(4), "little")
@@ -291,6 +339,13 @@ def test_wrong_input_is_one_error_and_leaves_nothing(arguments, status, text, ir
     result = irstkit("train", "fit", "sd2net", "--out", out, *base, *arguments)
     assert result.exit_code == status and text in result.output, result.output
     assert not out.exists()
+
+
+@pytest.mark.parametrize("more", [("--mosaic", 0.5), ("--scale", 0.5, 2)], ids=str)
+def test_augmentation_of_boxes_is_refused_for_masks(more, irstkit, split_pairs, tmp_path):
+    told = ("--steps", 1, "--out", tmp_path / "r", *SMALL, *more)
+    result = irstkit("train", "fit", "sd2net", "--real", split_pairs(6, 2), *told)
+    assert result.exit_code == 1 and "networks of boxes" in result.stderr and not (tmp_path / "r").exists()
 
 
 def test_networks_that_give_neither_masks_nor_boxes_are_refused(split_pairs, tmp_path, monkeypatch):
@@ -473,3 +528,18 @@ def test_an_unknown_option_names_the_networks_own(irstkit, split_pairs, tmp_path
     )
     assert result.exit_code == 1
     assert "no option channels" in result.stderr and "in_channels=1" in result.stderr
+
+
+def test_two_processes_do_not_train_into_one_folder(irstkit, split_pairs, tmp_path):
+    root, out = split_pairs(4, 1), tmp_path / "run"
+    arguments = ("train", "fit", "sd2net", "--real", root, "--steps", 2, "--out", out, *SMALL)
+    out.mkdir()
+    with occupied(out):  # as another process would
+        result = irstkit(*arguments)
+    assert result.exit_code == 1 and "another process is writing here" in result.stderr
+    assert not list(out.iterdir())
+    assert irstkit(*arguments).exit_code == 0
+    weights = hash_of(out / "last.pt")
+    with occupied(out):
+        assert irstkit(*arguments, "--overwrite").exit_code == 1
+    assert hash_of(out / "last.pt") == weights

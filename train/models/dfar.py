@@ -12,8 +12,10 @@ What the paper leaves open or the public code does otherwise, and what was chose
   extractor (48 to 64), as the parameter count demands; so do the convolutions before and after AGDF.
 - The two scalars of DCAF's residual are uninitialised memory in the public code: here alpha 1, ``residual``
   (1) for beta.
-- Offset and mask convolutions start at zero (``init="zero"``): offsets 0, masks 0.5. ``init="released"`` is
-  the public rule N(0, 0.02) for every convolution, without prior.
+- Offset and mask convolutions start at zero (``init="zero"``): offsets 0, masks 0.5. ``init="identity"``
+  also lets AGDF start close to the identity: four of them in a row, without a skip connection, otherwise
+  leave nothing of a dim target at the start (docs/detectors.md). ``init="released"`` is the public rule
+  N(0, 0.02) for every convolution, without prior.
 - Objectness and class start at probability 0.01 (YOLOX's prior), which the public code leaves out.
 - Frames out of the sequence are the key frame (border rule ``target``, the paper's); the public code
   repeats the border frame (``clamp``).
@@ -123,6 +125,19 @@ class AGDF(nn.Module):
         self.sample = DeformConv(half, half, groups=half)
         self.expand = cbs(half, channels)
 
+    def near_identity(self) -> None:
+        """Start where signals pass: delta-orthogonal convolutions (Xiao et al., arXiv 1806.05393), and a
+        deformable one that returns its input at offset 0 and mask 0.5."""
+        for convolution in (self.reduce[0], self.spatial, self.join[0], self.expand[0]):
+            weight: Tensor = convolution.weight  # type: ignore[assignment]
+            middle = weight.shape[-1] // 2
+            nn.init.zeros_(weight)
+            with torch.no_grad():
+                weight[:, :, middle, middle] = nn.init.orthogonal_(torch.empty(weight.shape[:2]))
+        nn.init.dirac_(self.sample.weight)
+        with torch.no_grad():
+            self.sample.weight.mul_(2)
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.reduce(x)
         statistics = self.spatial(torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1))
@@ -169,7 +184,7 @@ class DFAR(nn.Module):
     residual
         Start of DCAF's beta.
     init
-        ``zero`` (default) or ``released``.
+        ``zero`` (default), ``identity`` or ``released``.
     radius_cells
         SimOTA's centre radius in strides.
     width
@@ -200,8 +215,8 @@ class DFAR(nn.Module):
         super().__init__()
         if not isinstance(radius, int) or isinstance(radius, bool) or radius < 1:
             raise ValueError(f"radius is a whole number of at least 1, got {radius!r}")
-        if init not in ("zero", "released"):
-            raise ValueError(f"init is 'zero' or 'released', got {init!r}")
+        if init not in ("zero", "identity", "released"):
+            raise ValueError(f"init is 'zero', 'identity' or 'released', got {init!r}")
         if not (eta >= 0 and math.isfinite(eta)):
             raise ValueError(f"eta is a number of at least 0, got {eta!r}")
         self.window, self.key, self.border = 2 * radius + 1, radius, checked_border(border)
@@ -233,6 +248,8 @@ class DFAR(nn.Module):
             if isinstance(module, Alignment):
                 convolutions = [module.offset]
             elif isinstance(module, AGDF):
+                if init == "identity":
+                    module.near_identity()
                 convolutions = [module.offset, module.offset_coarse]
             else:
                 continue
