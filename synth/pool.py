@@ -7,10 +7,12 @@ a worker are under way at once, so that memory does not grow with the number of 
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
@@ -37,6 +39,12 @@ def results(job: Job, spans: Sequence[Span], workers: int) -> Iterator[Any]:
         finally:
             cv2.setNumThreads(threads)
         return
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    if main is not None and not Path(main).exists():  # each worker would load it anew
+        raise IrstkitError(
+            "worker processes cannot be started by a script that is read from standard input",
+            hint="save it as a file, or give workers=1",
+        )
     # spawn, not fork: OpenCV's own threads, once used, leave a forked child waiting for ever
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(spans)), context, initializer=_begin, initargs=(job,))
@@ -52,7 +60,8 @@ def results(job: Job, spans: Sequence[Span], workers: int) -> Iterator[Any]:
     except BrokenProcessPool as error:
         raise IrstkitError(
             "a worker process was ended from outside (perhaps the machine ran out of memory)",
-            hint="the same command again goes on where this one stopped; --workers 1 needs the least memory",
+            hint="the same command again goes on where this one stopped; --workers 1 needs the least memory; "
+            'a script of your own needs the line if __name__ == "__main__": around what it runs',
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -316,3 +318,12 @@ def test_two_processes_do_not_write_one_folder(command, there, irstkit, tmp_path
     assert result.exit_code == 1 and "another process is writing here" in result.stderr
     assert sorted(p.name for p in out.rglob("*")) == before
     assert irstkit(*arguments).exit_code == 0
+
+
+def test_workers_from_a_script_on_standard_input_are_refused_with_the_reason(tmp_path):
+    script = (
+        "from irstkit.annotate.errors import IrstkitError\nfrom irstkit.synth.generate import generate\n"
+        f"try: generate({str(tmp_path / 'out')!r}, 60, size=48, workers=2)\nexcept IrstkitError as e: print(e)\n"
+    )
+    done = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True, check=False)
+    assert "standard input" in done.stdout and "workers=1" in done.stdout, done.stdout + done.stderr
