@@ -59,7 +59,9 @@ def cell(data: Path, out: Path, arm: str, seed: int) -> dict:
         **options,
     }  # fmt: skip
     settings = settings_from(values, base=settings_from(load_recipe("best", "sd2net")))
-    loop.fit(settings, compose(None, made), run, device="cpu", overwrite=True)
+    told = loop.fit(settings, compose(None, made), run, device="cpu", overwrite=True)
+    if told["status"] != "finished":  # SIGTERM ends a run politely: what it has learned by then is no result
+        raise SystemExit(f"{run}: {told['status']} at step {told['step']}")
     scores = evaluate(Predictor.load(run / "last.pt", device="cpu"), data / "NUAA-SIRST", "50_50/test")
     metrics = scores.get("metrics", scores)
     return {"arm": arm, "seed": seed, **{k: metrics[k] for k in ("iou", "niou", "pd", "fa")}}
