@@ -65,14 +65,17 @@ def curate(paths, name, predictions, embeddings, port, no_app, replace, workers,
     given = parse_options(predictions)
     sources = open_sources(list(paths))
     gc.freeze()  # what was read lives until the end: the collector need not go through it (a tenth of a push)
-    dataset, result = _curate(
-        sources,
-        name or "+".join(s.name for s in sources),
-        given,
-        embeddings,
-        replace=replace,
-        workers=workers,
-    )
+    try:
+        dataset, result = _curate(
+            sources,
+            name or "+".join(s.name for s in sources),
+            given,
+            embeddings,
+            replace=replace,
+            workers=workers,
+        )
+    finally:
+        gc.unfreeze()
     if as_json:
         click.echo(json.dumps(vars(result), indent=1))
     else:
