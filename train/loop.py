@@ -85,9 +85,8 @@ class _Run:
         prepare_folder(out, overwrite=overwrite, resume=resume)
         self.settings, self.material, self.out = settings, material, out
         target = choose_device(device)
-        if (
-            target.type == "cpu" and settings.precision == "16-mixed"
-        ):  # Fabric would take bfloat16 and not say so
+        # Fabric would take bfloat16 there and not say so
+        if target.type == "cpu" and settings.precision == "16-mixed":
             raise IrstkitError(
                 "precision 16-mixed needs a GPU: the CPU has no half precision to train in",
                 hint="--precision bf16-mixed or 32-true",
