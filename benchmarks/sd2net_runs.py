@@ -13,12 +13,10 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib
+from synthetic_to_real import irstkit
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -57,16 +55,6 @@ def main() -> None:
     (HERE / "results" / "sd2net_runs.json").write_text(json.dumps(rows, indent=1) + "\n")
     (HERE / "results" / "sd2net_runs.md").write_text(table(rows))
     plot(rows)
-
-
-def irstkit(*words: object) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-m", "irstkit", *map(str, words)], stdout=subprocess.PIPE, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    if done.returncode:
-        sys.exit(f"failed: irstkit {' '.join(map(str, words))}")
-    return json.loads(done.stdout)
 
 
 def table(rows: list[dict]) -> str:
