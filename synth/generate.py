@@ -41,7 +41,7 @@ from .writer import (
 CHUNK = 20
 MIN_SIZE = 48
 PREDICT = "predict"
-VERSION = 5  # of what the recipe means: raised whenever the same recipe gives other pixels
+VERSION = 6  # of what the recipe means: raised whenever the same recipe gives other pixels
 
 
 def generate(

@@ -28,7 +28,11 @@ _LIKE = 16  # how many of the places nearby are compared with: those whose surro
 _BEYOND = 2  # pixels that a hole is grown beyond the first calm band: the band's inner part may still glow
 _NOISE = 4.0  # noise of the rim in the smooth field, in mean squared half steps of the image
 _FINE = 2.0  # Gaussian of this many pixels parts the rim's fine difference from its smooth one
-_WEIGHTS = np.array([0.35, 0.65])  # of the Laplacian's deviation and of the mean step in _match_roughness
+_WEIGHTS = np.array([0.4, 0.3, 0.3])  # of _Texture's three measures when a filling is matched
+_SHARES = np.linspace(-0.4, 1.0, 15), np.linspace(-0.5, 0.8, 14)  # steps tried in _match_texture's two ways
+_RELUCTANCE = 0.02  # what a whole step costs, against the measures' errors
+_FURTHEST = 1.0  # a donor unlike its own surroundings is followed so far, in logarithm
+_CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=np.float64)
 
 Floats = NDArray[Any]
 Window = tuple[int, int, int, int]
@@ -169,8 +173,7 @@ def _fill(values: Floats, hole: NDArray[np.bool_], window: Window) -> None:
     field = np.where(inside, field + _kriged(difference - field, near, inside, short, 0.0), 0.0)
     values[here] = np.where(inside, patch + field, values[here])
     if donor is not None:
-        _match_roughness(values, hole, window, inside, donor)
-        _match_seam(values, hole, window, inside, donor)
+        _match_texture(values, hole, window, inside, donor)
 
 
 def _covariance(area: Floats, free: NDArray[np.bool_]) -> Floats:
@@ -283,111 +286,97 @@ def _donor(
     return ax + column, ay + row
 
 
-def _roughness(
-    values: Floats, hole: NDArray[np.bool_], window: Window, inside: NDArray[np.bool_]
-) -> Floats | None:
-    """(2, 2): deviation of the Laplacian and mean step of the rounded image, in a window's ``inside`` and around it."""
-    x1, y1, x2, y2 = window
-    ax, ay, bx, by = _grow(window, _AROUND - _RIM, values.shape)
-    part = np.rint(values[ay:by, ax:bx])
-    within = np.zeros(part.shape, dtype=bool)
-    within[y1 - ay : y2 - ay, x1 - ax : x2 - ax] = inside
-    taken = (within | hole[ay:by, ax:bx]).astype(np.uint8)
-    around = cv2.dilate(taken, np.ones((3, 3), np.uint8)) == 0
-    if np.count_nonzero(around) < 16:
-        return None
-    rough, steps = cv2.Laplacian(part, cv2.CV_64F), _steps(part)
-    return np.array([[rough[k].std(), steps[k].mean()] for k in (within, around)])
-
-
-def _steps(values: Floats) -> Floats:
-    """Of each pixel the sum of the steps to its four neighbours."""
-    out = np.zeros_like(values)
-    down, right = np.abs(np.diff(values, axis=0)), np.abs(np.diff(values, axis=1))
-    out[:-1] += down
-    out[1:] += down
-    out[:, :-1] += right
-    out[:, 1:] += right
-    return out
-
-
-def _match_roughness(
+def _match_texture(
     values: Floats, hole: NDArray[np.bool_], window: Window, inside: NDArray[np.bool_], donor: tuple[int, int]
 ) -> None:
-    """Soften or sharpen the filling until it is to its surroundings as the donor is to its own.
+    """Change the filling until its texture and its rim are to what lies around as the donor's are to its own.
 
-    Rounding, clipping and the meeting of two textures leave it a few per cent off. The measures are the
-    deviation of the Laplacian and the mean step of the rounded image; the filling is moved towards its 5x5
-    Gaussian mean, or away from it.
+    Rounding, clipping and the meeting of two textures leave them some per cent off. Two ways are open, taken in
+    turns: the filling towards its 5x5 Gaussian mean or away from it, and its outermost pixels towards the
+    pixels outside that they touch (those behind them half as far), or away.
     """
     x1, y1, x2, y2 = window
-    there = _roughness(values, hole, (donor[0], donor[1], donor[0] + x2 - x1, donor[1] + y2 - y1), inside)
-    here = _roughness(values, hole, window, inside)
-    if there is None or here is None:
+    there = _Texture(values, hole, (donor[0], donor[1], donor[0] + x2 - x1, donor[1] + y2 - y1), inside)
+    here = _Texture(values, hole, window, inside)
+    if not (there.known and here.known):
         return
-    there, here = np.maximum(there, 0.1), np.maximum(here, 0.1)
-    wanted = here[1] * np.clip(there[0] / there[1], 0.6, 1.65)
-    ax, ay, bx, by = _grow(window, 3, values.shape)
-    inner = np.s_[y1 - ay : y2 - ay, x1 - ax : x2 - ax]
-    part = values[ay:by, ax:bx].copy()
-    start = part[inner].copy()
-    towards = np.where(inside, cv2.GaussianBlur(part, (5, 5), 1.0)[inner] - start, 0.0)
-    best: tuple[float, Floats] | None = None
-    for share in np.linspace(-0.4, 1.0, 15):
-        part[inner] = start + share * towards
-        whole = np.rint(part)
-        found = np.array(
-            [cv2.Laplacian(whole, cv2.CV_64F)[inner][inside].std(), _steps(whole)[inner][inside].mean()]
-        )
-        error = float(_WEIGHTS @ np.abs(np.log(np.maximum(found, 0.05) / wanted))) + 0.02 * abs(share)
-        if best is None or error < best[0]:
-            best = error, part[inner].copy()
-    assert best is not None
-    values[y1:y2, x1:x2] = best[1]
+    wanted = np.log(here.around) + np.log(there.measure() / there.around).clip(-_FURTHEST, _FURTHEST)
+    part, inner = here.part, here.inner
+    shares = [0.0, 0.0]
+    best = float(_WEIGHTS @ np.abs(np.log(here.measure()) - wanted))
+    for way in (0, 1, 0, 1):
+        start = part[inner].copy()
+        if way == 0:
+            towards = np.where(inside, cv2.GaussianBlur(part, (5, 5), 1.0)[inner] - start, 0.0)
+        else:
+            towards = _outwards(start, inside)
+        chosen, taken = start, 0.0
+        for share in _SHARES[way]:
+            part[inner] = start + share * towards
+            error = float(_WEIGHTS @ np.abs(np.log(here.measure()) - wanted))
+            error += _RELUCTANCE * (abs(shares[way] + share) + abs(shares[1 - way]))
+            if error < best:
+                best, chosen, taken = error, start + share * towards, share
+        part[inner] = chosen
+        shares[way] += taken
+    values[y1:y2, x1:x2] = part[inner]
 
 
-def _seam(values: Floats, hole: NDArray[np.bool_], window: Window, inside: NDArray[np.bool_]) -> float | None:
-    """Mean step of the rounded image across the rim of a window's ``inside`` over that between pixels around it."""
-    x1, y1, x2, y2 = window
-    ax, ay, bx, by = _grow(window, _AROUND - _RIM, values.shape)
-    part = np.rint(values[ay:by, ax:bx])
-    within = np.zeros(part.shape, dtype=bool)
-    within[y1 - ay : y2 - ay, x1 - ax : x2 - ax] = inside
-    around = ~(within | hole[ay:by, ax:bx])
-    rim, rest = [0.0, 0], [0.0, 0]
-    for axis in (0, 1):
-        steps = np.abs(np.diff(part, axis=axis))
-        one, two = (np.s_[:-1], np.s_[1:]) if axis == 0 else (np.s_[:, :-1], np.s_[:, 1:])
-        across, free = within[one] != within[two], around[one] & around[two]
-        rim = [rim[0] + steps[across].sum(), rim[1] + np.count_nonzero(across)]
-        rest = [rest[0] + steps[free].sum(), rest[1] + np.count_nonzero(free)]
-    if min(rim[1], rest[1]) < 8:
-        return None
-    return float((rim[0] / rim[1] + 0.05) / (rest[0] / rest[1] + 0.05))
-
-
-def _match_seam(
-    values: Floats, hole: NDArray[np.bool_], window: Window, inside: NDArray[np.bool_], donor: tuple[int, int]
-) -> None:
-    """Move the filling's outermost pixels towards or away from their 3x3 mean until the steps across the rim
-    are to those around as they are at the donor's place."""
-    x1, y1, x2, y2 = window
-    wanted = _seam(values, hole, (donor[0], donor[1], donor[0] + x2 - x1, donor[1] + y2 - y1), inside)
-    found = _seam(values, hole, window, inside)
-    if wanted is None or found is None:
-        return
-    wanted = min(max(wanted, 0.6), 1.65)
-    outer = inside & ~cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1).astype(
-        bool
+def _outwards(part: Floats, inside: NDArray[np.bool_]) -> Floats:
+    """From pixels of the hole to the mean of the pixels outside that they touch; half of it one pixel further in."""
+    outside = np.where(inside, 0.0, 1.0)
+    count = cv2.filter2D(outside, -1, _CROSS, borderType=cv2.BORDER_CONSTANT)
+    total = cv2.filter2D(outside * part, -1, _CROSS, borderType=cv2.BORDER_CONSTANT)
+    first = inside & (count > 0)
+    out = np.where(first, total / np.maximum(count, 1) - part, 0.0)
+    beside = cv2.boxFilter(
+        np.where(first, 1.0, 0.0), -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT
     )
-    ax, ay, bx, by = _grow(window, 2, values.shape)
-    mean = cv2.blur(values[ay:by, ax:bx], (3, 3))[y1 - ay : y2 - ay, x1 - ax : x2 - ax]
-    start = values[y1:y2, x1:x2].copy()
-    towards = np.where(outer, mean - start, 0.0)
-    best = abs(np.log(found / wanted)), start
-    for share in (-0.3, -0.15, 0.15, 0.3, 0.45, 0.6):
-        values[y1:y2, x1:x2] = start + share * towards
-        error = abs(np.log((_seam(values, hole, window, inside) or found) / wanted)) + 0.05 * abs(share)
-        if error < best[0]:
-            best = error, start + share * towards
-    values[y1:y2, x1:x2] = best[1]
+    second = cv2.boxFilter(out, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return np.where(inside & ~first, 0.5 * second / np.maximum(beside, 1), out)
+
+
+class _Texture:
+    """A window's hole in the rounded image: the Laplacian's deviation, the mean step from pixel to pixel, the
+    mean step across the hole's rim; ``around``: the like of what lies around it."""
+
+    def __init__(
+        self, values: Floats, hole: NDArray[np.bool_], window: Window, inside: NDArray[np.bool_]
+    ) -> None:
+        x1, y1, x2, y2 = window
+        ax, ay, bx, by = _grow(window, _AROUND - _RIM, values.shape)
+        self.part = values[ay:by, ax:bx].copy()
+        self.inner = np.s_[y1 - ay : y2 - ay, x1 - ax : x2 - ax]
+        within = np.zeros(self.part.shape, dtype=bool)
+        within[self.inner] = inside
+        taken = within | hole[ay:by, ax:bx]
+        free = ~taken
+        calm = cv2.dilate(taken.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0
+        self.places = np.flatnonzero(within)
+        self.pairs = []  # of each axis and kind (inside, across the rim, around): which pairs of pixels
+        for one, two in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+            kinds = within[one] & within[two], within[one] != within[two], free[one] & free[two]
+            self.pairs.append(np.stack([k.ravel() for k in kinds]).astype(np.float64))
+        counts = sum(k.sum(axis=1) for k in self.pairs)
+        self.known = bool(min(np.count_nonzero(calm), *counts) >= 8)
+        if self.known:
+            self.counts = counts[:2]
+            whole = np.rint(self.part)
+            steps = sum(k[2] @ s for k, s in zip(self.pairs, _steps(whole), strict=True)) / counts[2] + 0.05
+            rough = max(cv2.Laplacian(whole, cv2.CV_64F)[calm].std(), 0.1)
+            self.around = np.array([rough, steps, steps])
+            self.pairs = [k[:2] for k in self.pairs]
+
+    def measure(self) -> Floats:
+        """(3,): deviation of the Laplacian, mean step, mean step across the rim."""
+        whole = np.rint(self.part)
+        laplacian = cv2.Laplacian(whole, cv2.CV_64F).ravel()[self.places]
+        laplacian -= laplacian.mean()
+        rough = np.sqrt(laplacian @ laplacian / len(laplacian))
+        inside, rim = sum(k @ s for k, s in zip(self.pairs, _steps(whole), strict=True)) / self.counts + 0.05
+        return np.array([max(rough, 0.1), inside, rim])
+
+
+def _steps(whole: Floats) -> tuple[Floats, Floats]:
+    """Steps from pixel to pixel, downwards and across."""
+    return np.abs(whole[1:] - whole[:-1]).ravel(), np.abs(whole[:, 1:] - whole[:, :-1]).ravel()

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from irstkit.synth import removal
 from irstkit.synth.procedural import procedural
 from irstkit.synth.removal import MARGIN, MAX_MARGIN, fill_holes, find_holes, remove_targets
 
@@ -109,3 +110,27 @@ def test_a_filled_place_cannot_be_told_from_the_same_place_untouched():
     found = [auc(fills[:, k], truths[:, k]) for k in range(3)]
     assert all(0.38 <= v <= 0.62 for v in found), found  # 48 pairs: two deviations of chance are 0.1
     assert auc(smooth[:, 0], truths[:, 0]) < 0.2, "the measure must see an ordinary inpainting"
+
+
+@pytest.mark.parametrize("kind", ["noise", "waves"])
+def test_a_filling_with_a_rough_rim_gets_the_rim_of_its_donor(kind):
+    for seed in range(6):
+        values = backgrounds(kind, seed).astype(float)
+        inside = np.zeros((21, 21), np.uint8)
+        cv2.circle(inside, (10, 10), 8, 1, -1)
+        inside = inside.astype(bool)
+        window, donor, hole = (40, 50, 61, 71), (80, 20), np.zeros(values.shape, bool)
+        hole[50:71, 40:61] = inside
+        there = removal._Texture(values, hole, (80, 20, 101, 41), inside)
+        outermost = inside & ~cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        jump = np.random.default_rng(seed).normal(0, 1.5 * there.around[2], inside.shape)
+        values[50:71, 40:61] += np.where(outermost, jump, 0.0)
+        before = removal._Texture(values, hole, window, inside)
+        outside = values[~hole].copy()
+        removal._match_texture(values, hole, window, inside, donor)
+        after = removal._Texture(values, hole, window, inside)
+        there, before, after = (t.measure() / t.around for t in (there, before, after))
+        wanted, was, now = (np.log(m[2]) for m in (there, before, after))
+        assert was > wanted + 0.2, "the rim is rough at first"
+        assert abs(now - wanted) < 0.35 * (was - wanted)
+        assert np.array_equal(values[~hole], outside)
