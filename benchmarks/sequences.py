@@ -10,7 +10,7 @@ kept, a run that was interrupted is resumed: called again until it says so, it e
 
 - ``daub``: ``synth sequences --preset daub`` (8x8 boxes, a target a frame). DFAR against DFAR whose neighbours are
   all the key frame (``--option border=still``), trained and run so, and a small EFLNet, which sees single images.
-  DFAR is trained in two stages, without AGDF and then whole: see ``benchmarks/dfar_start.py`` for why.
+  DFAR is trained in the three stages of its recipe ``best``: without AGDF, whole, and with its neighbours.
 - ``mirsdt``: ``--preset mirsdt`` (low SCR). STD2Net against STD2Net on still clips and against SD2Net of the same
   base width and steps.
 - ``drone``: drone-ir's eight real videos, every third frame: five videos to train on (one of them for
@@ -31,47 +31,34 @@ from pathlib import Path
 from typing import Any
 
 SYNTHETIC = {
-    "daub-31": ["--preset", "daub", "--sequences", "40", "--frames", "30", "--size", "96x96", "--seed", "31"],
-    "daub-41": ["--preset", "daub", "--sequences", "120", "--frames", "10", "--size", "96x96", "--seed", "41"],
+    "daub": ["--preset", "daub", "--sequences", "120", "--frames", "10", "--size", "96x96", "--seed", "41"],
     "mirsdt": ["--preset", "mirsdt", "--sequences", "30", "--frames", "30", "--size", "96x96", "--seed", "12"],
 }  # fmt: skip
-"""What the test part of ``daub-31`` showed decided that ``daub-41`` has more scenes; that one's is scored."""
-DATA = {"daub": "daub-41", "mirsdt": "mirsdt"}
 SPLITS = ["--splits", "train=0.7,test=0.3"]
 DETECTOR = ["--schedule", "cosine", "--warmup", "20", "--clip", "10", "--augment", "--crop", "64"]
 SEGMENTER = ["--schedule", "cosine", "--warmup", "20", "--clip", "1", "--augment", "--batch", "4", "--crop", "64",
              "--option", "head_bias=-4.0"]  # fmt: skip
 WIDTH = ["--option", "width=0.25"]
-FIRST = ["--option", "agdf=false"]
-WHOLE = ["--option", "init=identity"]
-"""DFAR in stages: without AGDF first, then whole, from those weights."""
-
-Stage = tuple[str | None, list[str]]
-"""Data set (None: the experiment's own) and options."""
 
 
-def detector(model: list[str], lr: str, ema: str, *stages: tuple[str | None, list[str], int]) -> list[Stage]:
-    """Stages of a network of boxes: data set, further options, steps."""
-    return [
-        (data, [*model, *more, "--lr", lr, "--steps", str(steps), "--batch", "8", "--ema", ema, *DETECTOR])
-        for data, more, steps in stages
-    ]
+def detector(*options: str, lr: str, ema: str, steps: int) -> list[str]:
+    return [*options, "--lr", lr, "--steps", str(steps), "--batch", "8", "--ema", ema, *DETECTOR]
 
 
-def segmenter(*options: str) -> list[Stage]:
-    return [(None, [*options, *SEGMENTER])]
+def segmenter(*options: str) -> list[str]:
+    return [*options, *SEGMENTER]
 
 
-SCALES: dict[str, dict[str, list[Stage]]] = {
+SCALES: dict[str, dict[str, list[str]]] = {
     "quick": {
-        "dfar": detector(WIDTH, "1e-3", "0.98", ("daub-31", FIRST, 500), ("daub-31", WHOLE, 1500), (None, WHOLE, 300)),
-        "eflnet": detector([*WIDTH, "--option", "blocks=1"], "1e-3", "0.98", ("daub-31", [], 1000), (None, [], 300)),
+        "dfar": detector("--recipe", "best", *WIDTH, lr="1e-3", ema="0.98", steps=3000),
+        "eflnet": detector(*WIDTH, "--option", "blocks=1", lr="1e-3", ema="0.98", steps=1300),
         "std2net": segmenter("--option", "base=4", "--option", "features=8", "--lr", "2e-3", "--steps", "600"),
         "sd2net": segmenter("--option", "base=4", "--lr", "2e-3", "--steps", "600"),
     },
     "full": {
-        "dfar": detector([], "5e-4", "0.99", (None, FIRST, 1000), (None, WHOLE, 4000)),
-        "eflnet": detector([], "5e-4", "0.99", (None, [], 4000)),
+        "dfar": detector("--recipe", "best", lr="5e-4", ema="0.99", steps=5000),
+        "eflnet": detector(lr="5e-4", ema="0.99", steps=4000),
         "std2net": segmenter("--lr", "1e-3", "--steps", "2000"),
         "sd2net": segmenter("--lr", "1e-3", "--steps", "2000"),
     },
@@ -116,7 +103,6 @@ def irstkit(*arguments: object) -> str:
 
 def data_of(name: str, work: Path, drone: Path | None) -> Path:
     """The data set of an experiment, made where it is missing."""
-    name = DATA.get(name, name)
     out = work / "data" / name
     if (out / "annotations.json").exists():
         return out
@@ -138,45 +124,36 @@ def data_of(name: str, work: Path, drone: Path | None) -> Path:
 def run(
     name: str, arm: str, scale: str, seed: int, data: Path, work: Path, minutes: float | None
 ) -> Path | None:
-    """Train an arm, or go on with it, stage after stage; None where the time is over before it is done."""
+    """Train an arm, or go on with it; None where the time is over before it is done."""
     model, more = ARMS[name][arm]
-    stages = SCALES[scale][model]
-    before: Path | None = None
-    if name == "drone":  # from the last stage but one, where there are several
-        before = folder(work, scale, "daub", arm, seed, stage=len(stages) - 1)
-        stages = [(None, [*stages[-1][1], *TUNED])]
-    end = None if minutes is None else time.monotonic() + 60 * minutes
     out = folder(work, scale, name, arm, seed)
-    for k, (source, stage) in enumerate(stages):
-        out = folder(work, scale, name, arm, seed, stage=None if k == len(stages) - 1 else k + 1)
-        if not finished(out):
-            given = data if source is None else data_of(source, work, None)
-            options = [*stage, *more, "--seed", seed, "--threads", 1, "--device", "cpu", "--validate-every", 1000,
-                       *(["--init", before] if before else [])]  # fmt: skip
-            if (out / "last.pt").exists():
-                options = ["--resume"]
-            elif out.exists():
-                options.append("--overwrite")
-            if before is not None and not (out / "last.pt").exists() and not finished(before):
-                raise SystemExit(f"{name}: {arm} goes on from {before}, which is not there: run daub first")
-            if end is not None:
-                options += ["--max-minutes", max((end - time.monotonic()) / 60, 1e-3)]
-            start = time.process_time()
-            kind = "--real" if name == "drone" else "--synthetic"
-            told = irstkit("train", "fit", model, kind, given, "--out", out, *options, "--json")
-            spent = out.with_suffix(".seconds")
-            former = float(spent.read_text()) if spent.exists() else 0.0
-            spent.write_text(str(round(former + time.process_time() - start, 1)))
-            if json.loads(told)["status"] != "finished":
-                return None
-        before = out
-    return out
+    if finished(out):
+        return out
+    options = [*SCALES[scale][model], *more, "--seed", seed, "--threads", 1, "--device", "cpu",
+               "--validate-every", 1000]  # fmt: skip
+    if name == "drone":
+        before = folder(work, scale, "daub", arm, seed)
+        if not finished(before):
+            raise SystemExit(f"{name}: {arm} goes on from {before}, which is not there: run daub first")
+        options += [*TUNED, "--init", before]
+    if (out / "last.pt").exists() or (out / "stage1").exists():
+        options = ["--resume"]
+    elif out.exists():
+        options.append("--overwrite")
+    if minutes is not None:
+        options += ["--max-minutes", max(minutes, 1e-3)]
+    start = time.process_time()
+    kind = "--real" if name == "drone" else "--synthetic"
+    told = irstkit("train", "fit", model, kind, data, "--out", out, *options, "--json")
+    spent = out.with_suffix(".seconds")
+    former = float(spent.read_text()) if spent.exists() else 0.0
+    spent.write_text(str(round(former + time.process_time() - start, 1)))
+    return out if json.loads(told)["status"] == "finished" else None
 
 
-def folder(work: Path, scale: str, name: str, arm: str, seed: int, stage: int | None = None) -> Path:
-    """Where an arm's run lies; ``stage`` of one that comes before the last."""
-    named = f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
-    return work / "runs" / scale / name / (named if stage is None else f"{named}-stage{stage}")
+def folder(work: Path, scale: str, name: str, arm: str, seed: int) -> Path:
+    """Where an arm's run lies."""
+    return work / "runs" / scale / name / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
 
 
 def finished(out: Path) -> bool:
@@ -195,9 +172,8 @@ def score(name: str, arm: str, scale: str, seed: int, data: Path, out: Path) -> 
         "experiment": name, "arm": arm, "scale": scale, "seed": seed, "model": settings["model"],
         "options": settings["options"], "steps": settings["steps"], "batch": settings["batch"],
         "crop": settings["crop"], "lr": settings["lr"], "split_hash": result["split_hash"],
-        "training_cpu_seconds": sum(float(f.read_text()) for f in out.parent.glob(f"{out.name}*.seconds")),
-        "stages": [json.loads((f / "run.json").read_text())["settings"]["steps"]
-                   for f in sorted(out.parent.glob(f"{out.name}-stage?"))] + [settings["steps"]],
+        "training_cpu_seconds": float(out.with_suffix(".seconds").read_text()),
+        "stages": [json.loads((f / "run.json").read_text())["steps"] for f in [*sorted(out.glob("stage?")), out]],
     }  # fmt: skip
     if boxes:
         at, centre = result["operating"], result["centre"]

@@ -183,6 +183,7 @@ def with_training_options(command: Any) -> Any:
 
 def settings_of(model: str, given: Mapping[str, Any], base: Settings | None = None) -> Settings:
     """Settings of a recipe with the options of the command line over it; ``base`` is a resumed run's."""
+    from ..annotate.console import note
     from .models import build
     from .settings import Settings, load_recipe, recipe_names, settings_from
 
@@ -196,6 +197,11 @@ def settings_of(model: str, given: Mapping[str, Any], base: Settings | None = No
             base = settings_from(load_recipe(recipe, model), base=base)
     if options:
         values["options"] = {**base.options, **options}
+    if given.get("init") is not None and base.stages:
+        note(
+            f"--init is where training starts: the recipe's {len(base.stages)} stages before it are left out"
+        )
+        values["stages"] = ()
     if "steps" in values:
         values.setdefault("epochs", None)
     elif "epochs" in values:

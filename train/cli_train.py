@@ -82,11 +82,11 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     """
     need_torch()
     from ..annotate.console import note
-    from .loop import fit as run
     from .material import compose, compose_stream
     from .models import task_of_model
     from .runs import prepare_folder, read_run
     from .settings import settings_from
+    from .stages import fit as run
 
     set_threads(given.pop("threads"))
     material_keys = ("real", "synthetic", "real_split", "synthetic_split", "real_fraction", "total")
@@ -128,7 +128,8 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
         click.echo(json.dumps(report, indent=2))
         return
     best = report["best"]
-    click.echo(f"{report['status']}: step {report['step']} of {report['steps']}, {out}")
+    stage = f"stage {report['stage']['stage']} of {report['stage']['of']}, " if "stage" in report else ""
+    click.echo(f"{report['status']}: {stage}step {report['step']} of {report['steps']}, {out}")
     if best and best["metrics"]:
         m = best["metrics"]
         units = [("IoU", "iou", 100, " %"), ("Pd", "pd", 100, " %"), ("Fa", "fa", 1e6, "e-6")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from .runtime import (
     signals,
 )
 from .sequence import is_clip_model
-from .settings import Settings, learning_rate
+from .settings import Settings, learning_rate, stage_lengths
 from .tasks import task_of
 
 
@@ -50,8 +50,11 @@ def fit(
     resume: bool = False,
     max_steps: int | None = None,
     max_minutes: float | None = None,
+    started: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Train a network; leave ``last.pt``, ``best.pt``, ``log.csv``, ``run.json``, ``tensorboard/`` in ``out``.
+
+    One stage: of settings with stages the last part, see :func:`.stages.fit`.
 
     Parameters
     ----------
@@ -60,6 +63,9 @@ def fit(
     resume
         Go on with the run in ``out``; its settings and images must be the same. On the CPU, with the same
         number of threads, the end is that of an uninterrupted run, to the bit.
+
+    started
+        Called once all inputs were checked, before anything is written.
 
     Returns
     -------
@@ -72,7 +78,10 @@ def fit(
         that does not fit in memory. Nothing is written before all inputs were checked.
     """
     with deterministic():
-        return _Run(settings, material, Path(out), device, overwrite, resume).train(max_steps, max_minutes)
+        run = _Run(settings, material, Path(out), device, overwrite, resume)
+        if started is not None:
+            started()
+        return run.train(max_steps, max_minutes)
 
 
 class _Run:
@@ -83,6 +92,8 @@ class _Run:
     ) -> None:
         fabric_module = require("lightning.fabric", "train")
         prepare_folder(out, overwrite=overwrite, resume=resume)
+        if settings.stages and settings.init is None and not resume:
+            raise IrstkitError("the last of several stages starts from weights: see train.stages.fit")
         self.settings, self.material, self.out = settings, material, out
         target = choose_device(device)
         # Fabric would take bfloat16 there and not say so
@@ -120,9 +131,7 @@ class _Run:
         self.batches = self.task.batches
         passes = -(-len(self.batches) // settings.accumulate)
         self.epoch_steps = max(1, passes)
-        if settings.steps is None and settings.epochs is None:
-            raise IrstkitError("no length of training", hint="give --steps K or --epochs N")
-        self.steps = settings.steps or (settings.epochs or 0) * self.epoch_steps
+        self.steps = stage_lengths(settings)[-1] * (self.epoch_steps if settings.steps is None else 1)
         self.optimiser = _optimiser(settings, self.net)
         self.model, self.optimiser = self.fabric.setup(self.net, self.optimiser)
         self.channels = int(getattr(self.net, "in_channels", 1))

@@ -1,10 +1,11 @@
-"""A run's folder: ``run.json``, ``log.csv``, ``last.pt``, ``best.pt``, ``tensorboard/``."""
+"""A run's folder: ``run.json``, ``log.csv``, ``last.pt``, ``best.pt``, ``tensorboard/``; ``stage1/``... where it has some."""
 
 from __future__ import annotations
 
 import csv
 import io
 import platform
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +16,7 @@ from ..annotate.errors import IrstkitError
 from ..annotate.files import read_json, write_atomic, write_json
 
 FILES = ("run.json", "log.csv", "last.pt", "best.pt", "tensorboard")
+_STAGE = re.compile("stage[1-9]")
 COLUMNS = (
     "step",
     "epoch",
@@ -47,10 +49,10 @@ def prepare_folder(out: Path, *, overwrite: bool, resume: bool) -> None:
         raise IrstkitError("is a file, a folder for the run was expected", path=out)
     inside = sorted(f.name for f in out.iterdir() if not _half_written(f)) if out.exists() else []
     if resume:
-        if "last.pt" not in inside:
+        if "last.pt" not in inside and "stage1" not in inside:
             raise IrstkitError("no last.pt to resume from", path=out, hint="start the run without --resume")
         return
-    strange = [name for name in inside if name not in FILES]
+    strange = [name for name in inside if name not in FILES and not _STAGE.fullmatch(name)]
     if inside and (not overwrite or strange):
         if strange and overwrite:
             raise IrstkitError(f"holds {strange[0]!r}, which is not of a run: not overwritten", path=out)
@@ -83,6 +85,13 @@ def clear_folder(out: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def clear_stages(out: Path) -> None:
+    """Remove the runs of a former run's stages (see :mod:`.stages`)."""
+    for path in out.iterdir() if out.is_dir() else ():
+        if _STAGE.fullmatch(path.name) and path.is_dir():
+            shutil.rmtree(path)
 
 
 def write_log(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:

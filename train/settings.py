@@ -30,6 +30,9 @@ class Settings:
         Name and options of the network.
     init
         A checkpoint or a run's folder whose weights are where training starts (see :func:`.checkpoint.load_matching`).
+    stages
+        What is trained before, each from the weights of the former: ``share`` of the whole length, and the
+        network's ``options`` that differ meanwhile (see :mod:`.stages`).
     loss
         See :mod:`.losses`.
     optimiser, lr, weight_decay, momentum
@@ -68,6 +71,7 @@ class Settings:
     model: str = "sd2net"
     options: Mapping[str, Any] = field(default_factory=dict)
     init: str | None = None
+    stages: tuple[Mapping[str, Any], ...] = ()
     loss: str = "soft_iou"
     optimiser: str = "adam"
     lr: float = 5e-4
@@ -104,6 +108,9 @@ class Settings:
         plain["milestones"] = list(self.milestones)
         plain["scale"] = list(self.scale)
         plain["options"] = dict(self.options)
+        plain["stages"] = [{**stage, "options": dict(stage["options"])} for stage in self.stages]
+        if not self.stages:
+            del plain["stages"]
         return plain
 
 
@@ -132,6 +139,8 @@ def settings_from(
 def _typed(key: str, value: Any, kind: str, source: str | Path | None) -> Any:
     if value is None and "None" in kind:
         return None
+    if key == "stages":
+        return _stages(value, source)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind.startswith("float") and number and math.isfinite(value):
         return float(value)
@@ -144,6 +153,26 @@ def _typed(key: str, value: Any, kind: str, source: str | Path | None) -> Any:
     if kind.startswith("Mapping") and isinstance(value, Mapping):
         return dict(value)
     raise IrstkitError(f"{key} is {value!r}, expected {kind}", path=source)
+
+
+def _stages(value: Any, source: str | Path | None) -> tuple[dict[str, Any], ...]:
+    if not isinstance(value, (list, tuple)):
+        raise IrstkitError(f"stages is {value!r}, expected a list", path=source)
+    out = []
+    for k, stage in enumerate(value):
+        if not isinstance(stage, Mapping) or set(stage) != {"share", "options"}:
+            raise IrstkitError(f"stages[{k}] is {stage!r}, expected share and options", path=source)
+        share = _typed(f"stages[{k}].share", stage["share"], "float", source)
+        if not 0 < share < 1:
+            raise IrstkitError(
+                f"stages[{k}].share is {share!r}, expected a share between 0 and 1", path=source
+            )
+        out.append(
+            {"share": share, "options": _typed(f"stages[{k}].options", stage["options"], "Mapping", source)}
+        )
+    if sum(stage["share"] for stage in out) >= 1:
+        raise IrstkitError("the stages' shares leave nothing for the training after them", path=source)
+    return tuple(out)
 
 
 def _check(s: Settings, source: str | Path | None) -> None:
@@ -210,6 +239,27 @@ def load_recipe(recipe: str, model: str) -> dict[str, Any]:
         raise IrstkitError(f"a recipe for the model {values['model']!r}, {model!r} is asked for", path=path)
     settings_from(values, source=path)
     return values
+
+
+def stage_lengths(settings: Settings) -> tuple[int, ...]:
+    """Steps (or epochs, where no steps are given) of each stage and, last, of the training after them.
+
+    Raises
+    ------
+    IrstkitError
+        Where the length is too short for every part to have one.
+    """
+    whole, unit = (settings.epochs or 0, "epochs") if settings.steps is None else (settings.steps, "steps")
+    if not whole:
+        raise IrstkitError("no length of training", hint="give --steps K or --epochs N")
+    parts = [round(stage["share"] * whole) for stage in settings.stages]
+    lengths = (*parts, whole - sum(parts))
+    if settings.stages and min(lengths) < 1:
+        raise IrstkitError(
+            f"{whole} {unit} are too few for {len(lengths)} stages",
+            hint="a longer training, or a recipe without stages",
+        )
+    return lengths
 
 
 def learning_rate(settings: Settings, step: int, steps: int) -> float:

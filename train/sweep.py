@@ -22,13 +22,13 @@ from ..annotate.files import atomic_path, read_json, write_atomic, write_json
 from ..datasets.readers import open_dataset
 from .evaluate import evaluate, labelled_part
 from .evaluate_boxes import labelled_boxes, score_boxes
-from .loop import fit
 from .material import Material, compose
 from .metrics import Settings as MetricSettings
 from .models import task_of_model
 from .runs import read_run
 from .settings import Settings
 from .sources import open_source
+from .stages import fit
 
 NUMBERS = {
     "mask": ("iou", "niou", "pd", "fa", "precision", "recall", "f1"),
@@ -116,13 +116,14 @@ def sweep(
         result = _finished(folder, materials[cell])
         if result is None:
             note(f"run {number} of {len(cells)}: real fraction {fraction}, seed {seed}")
+            begun = (folder / "last.pt").exists() or (folder / "stage1").exists()
             report = fit(
                 replace(settings, seed=seed),
                 materials[cell],
                 folder,
                 device=device,
-                resume=(folder / "last.pt").exists(),
-                overwrite=folder.exists() and not (folder / "last.pt").exists(),
+                resume=begun,
+                overwrite=folder.exists() and not begun,
                 max_minutes=None if deadline is None else max(1e-3, (deadline - time.monotonic()) / 60),
             )
             if report["status"] != "finished":
