@@ -120,6 +120,12 @@ class Distances(click.ParamType):
 )
 @padding_option
 @kind_option
+@click.option(
+    "--border",
+    type=click.Choice(["target", "clamp", "reflect", "still"]),
+    help="Networks of clips: what stands for frames that a sequence lacks [the network's rule]; still puts the key "
+    "frame in place of all neighbours, which shows what they are worth to the network.",
+)
 @click.option("--model", help="Refuse a checkpoint of any other model.")
 @device_option
 @threads_option
@@ -146,6 +152,7 @@ def evaluate(
     resamples: int,
     padding: str,
     kind: str,
+    border: str | None,
     model: str | None,
     device: str,
     threads: int | None,
@@ -167,6 +174,7 @@ def evaluate(
       irstkit train evaluate their_masks/ --data NUDT-SIRST/ --matching dnanet --distances 2,3,4
       irstkit train evaluate runs/dfar runs/eflnet runs/std2net theirs.json --data DAUB/ --out table/
       irstkit train evaluate runs/dfar --data DAUB/ --protocol sstnet
+      irstkit train evaluate runs/dfar --data DAUB/ --border still
     """
     need_torch()
     from ..datasets.readers import open_dataset
@@ -190,6 +198,7 @@ def evaluate(
         content = compare_boxes(
             predictions, opened, split, score=threshold if "threshold" in given else None, choose_on=choose_on,
             distance=distance, nms=nms, device=device, model=model, padding=padding, kind=kind,
+            border=border,
         )  # fmt: skip
         if out is not None:
             write_comparison(content, out, protocol)
@@ -202,7 +211,9 @@ def evaluate(
     if other := sorted({"choose_on", "protocol", "nms", "out"} & set(given)):
         raise click.UsageError(f"{_flag(other[0])} is for boxes: add --boxes, or see irstkit train compare")
     records, _ = labelled_part(opened, split)
-    source = open_source(predictions[0], records, device=device, padding=padding, model=model, kind=kind)
+    source = open_source(
+        predictions[0], records, device=device, padding=padding, model=model, kind=kind, border=border
+    )
     settings = Settings(threshold, distance, matching, int(connectivity))
     result = score(
         source,

@@ -20,7 +20,7 @@ from .detection_metrics import DetectionMeter, DetectionSettings
 from .detection_metrics import table as metrics_table
 from .metrics import SegmentationMeter
 from .models import task_of_model
-from .sources import CocoSource, Source, open_source
+from .sources import CocoSource, Source, open_source, set_border
 
 PROTOCOLS = ("irstkit", "sstnet")
 """``sstnet``: the published DAUB / IRDST tables' numbers first (:data:`.detection_metrics.PUBLISHED`)."""
@@ -157,13 +157,17 @@ def open_boxes(
     model: str | None = None,
     padding: str = "reflect",
     kind: str = "auto",
+    border: str | None = None,
 ) -> BoxSource:
     """The detections that ``path`` gives: anything that ``irstkit train evaluate`` takes."""
     path = Path(path)
     if is_box_checkpoint(path):
         name = path.name if path.is_dir() else f"{path.parent.name}/{path.name}".lstrip("/")
-        return DetectorSource(BoxPredictor.load(path, device=device, model=model, nms=nms), name)
-    source = open_source(path, records, device=device, padding=padding, model=model, kind=kind)
+        predictor = BoxPredictor.load(path, device=device, model=model, nms=nms)
+        set_border(predictor.network, border, path)
+        predictor.border = border or predictor.border
+        return DetectorSource(predictor, name)
+    source = open_source(path, records, device=device, padding=padding, model=model, kind=kind, border=border)
     if isinstance(source, CocoSource):
         return FileBoxes(source)
     return ComponentSource(source, threshold, distance)
@@ -210,7 +214,7 @@ def score_boxes(
     choose_on
         ``SCHEME/PART`` of ``data`` on which the score with the largest F1 is chosen instead.
     how
-        ``device``, ``model``, ``padding``, ``kind``: see :func:`open_boxes`.
+        ``device``, ``model``, ``padding``, ``kind``, ``border``: see :func:`open_boxes`.
     """
     records, name = labelled_boxes(data, split)
     threshold = COMPONENTS if score is None else score

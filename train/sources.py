@@ -243,14 +243,20 @@ def open_source(
     padding: str = "reflect",
     model: str | None = None,
     kind: str = "auto",
+    border: str | None = None,
 ) -> Source:
     """The source that ``path`` is: a checkpoint or a run's folder, a COCO file, a folder of maps.
+
+    ``border``: a rule of :mod:`irstkit.datasets.clips` in place of the network's own; networks of clips only.
 
     A folder with ``predictions.json`` and no maps of its own is that file; a folder written by
     ``irstkit train predict`` is its probabilities, else its masks.
     """
     path = Path(path)
-    if path.is_dir() and not (path / "best.pt").exists():
+    is_network = path.suffix.lower() == ".pt" or (path / "best.pt").exists()
+    if border is not None and not is_network:
+        raise IrstkitError("no network: a border rule is for networks of clips", path=path)
+    if path.is_dir() and not is_network:
         for name in ("probabilities", "masks"):
             if (path / name).is_dir():
                 return FileSource(path / name, records, kind=kind)
@@ -269,11 +275,21 @@ def open_source(
         return CocoSource(path, records)
     name = path.name if path.is_dir() else f"{path.parent.name}/{path.name}".lstrip("/")
     predictor = Predictor.load(path, device=device, padding=padding, model=model)
+    set_border(predictor.network, border, path)
     if is_clip_model(predictor.network):
         from .tasks import clip_source
 
         return clip_source(predictor, records, name)
     return NetworkSource(predictor, name)
+
+
+def set_border(network: Any, border: str | None, path: str | Path) -> None:
+    """Give a network of clips another border rule; None: its own."""
+    if border is None:
+        return
+    if not is_clip_model(network):
+        raise IrstkitError("sees single images: a border rule is for networks of clips", path=path)
+    network.border = border
 
 
 def _match(folder: Path, records: Sequence[Record]) -> dict[str, Path]:

@@ -16,6 +16,7 @@ from irstkit.datasets.readers import open_dataset
 from irstkit.train import loop
 from irstkit.train.box_predictor import BoxPredictor, suppress
 from irstkit.train.checkpoint import load_checkpoint, save_checkpoint, weights_hash
+from irstkit.train.evaluate_boxes import labelled_boxes, open_boxes
 from irstkit.train.material import compose
 from irstkit.train.metrics_shooting import ShootingMeter
 from irstkit.train.models.eflnet import EFLNet
@@ -360,6 +361,29 @@ def test_options_of_the_other_kind_are_refused(irstkit, runs, sequences, command
     name = "dfar" if command == "compare" else "std2net"
     result = irstkit("train", command, runs / name, "--data", sequences, *more)
     assert result.exit_code == status and words in result.stderr
+
+
+@pytest.mark.parametrize("name", ["dfar", "std2net"])
+def test_evaluate_with_still_clips(irstkit, runs, sequences, name):
+    """What a network sees when the key frame stands for all its neighbours: other scores, by the rule that is named."""
+    told = ("train", "evaluate", runs / name, "--data", sequences, "--boxes", "--json", "--device", "cpu")
+    rules = [json.loads(irstkit(*told, *m).stdout)["input"]["border"] for m in ((), ("--border", "still"))]
+    assert rules == [{"dfar": "target", "std2net": "clamp"}[name], "still"]
+    records, _ = labelled_boxes(open_dataset(sequences), "own/test")
+    scores = []
+    for border in (None, "still"):
+        source = open_boxes(runs / name, records, border=border, threshold=0.3)
+        if name == "dfar":
+            source.predictor.floor = 0.0  # hardly trained: all scores are tiny
+        scores.append(np.concatenate([found[1] for _, found in source.stream(records)]))
+    assert len(scores[1]) and not np.array_equal(*scores), "the neighbours move"
+
+
+def test_a_border_rule_is_for_networks_of_clips(irstkit, runs, sequences, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    for path, words in ((runs / "eflnet", "sees single images"), (tmp_path / "theirs", "no network")):
+        result = irstkit("train", "evaluate", path, "--data", sequences, "--border", "still")
+        assert result.exit_code == 1 and words in result.stderr, result.stderr
 
 
 @pytest.mark.parametrize("name", MODELS)
