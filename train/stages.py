@@ -7,6 +7,7 @@ same settings but for its length and options. The run itself is the last part. W
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from ..annotate.console import note
 from ..annotate.errors import IrstkitError
+from ..annotate.files import occupied
 from .loop import fit as fit_one
 from .material import Material
 from .runs import clear_folder, clear_stages, prepare_folder, read_run, write_run
@@ -91,6 +93,9 @@ def fit(
 def _begin(out: Path, report: dict[str, Any], fresh: bool) -> None:
     """A stage begins: the run's own folder says so; of a new run it loses what a former one left."""
     if fresh:
+        for path in (out, *out.glob("stage?")):
+            with occupied(path) if path.is_dir() else nullcontext():  # nobody is at work here
+                pass
         clear_stages(out)
         clear_folder(out)
     out.mkdir(parents=True, exist_ok=True)

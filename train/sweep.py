@@ -18,7 +18,7 @@ from typing import Any
 
 from ..annotate.console import note
 from ..annotate.errors import IrstkitError, require
-from ..annotate.files import atomic_path, read_json, write_atomic, write_json
+from ..annotate.files import atomic_path, occupied, read_json, write_atomic, write_json
 from ..datasets.readers import open_dataset
 from .evaluate import evaluate, labelled_part
 from .evaluate_boxes import labelled_boxes, score_boxes
@@ -108,38 +108,39 @@ def sweep(
         "metrics": {k: getattr(metrics, k) for k in ("threshold", "distance", "matching", "connectivity")},
     }
     _check_same(out, described)
-    rows: list[dict[str, Any]] = []
-    deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-    for number, cell in enumerate(cells, start=1):
-        fraction, seed = cell
-        folder = out / "runs" / f"{fraction}-seed{seed}"
-        result = _finished(folder, materials[cell])
-        if result is None:
-            note(f"run {number} of {len(cells)}: real fraction {fraction}, seed {seed}")
-            begun = (folder / "last.pt").exists() or (folder / "stage1").exists()
-            report = fit(
-                replace(settings, seed=seed),
-                materials[cell],
-                folder,
-                device=device,
-                resume=begun,
-                overwrite=folder.exists() and not begun,
-                max_minutes=None if deadline is None else max(1e-3, (deadline - time.monotonic()) / 60),
-            )
-            if report["status"] != "finished":
-                note(f"the sweep stops here; called again it goes on with run {number} of {len(cells)}")
-                return _write(out, described, rows, task, complete=False)
-            if task == "boxes":
-                result = _as_row(
-                    score_boxes(folder, test, test_split, distance=metrics.distance, device=device)
+    with occupied(out):
+        rows: list[dict[str, Any]] = []
+        deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        for number, cell in enumerate(cells, start=1):
+            fraction, seed = cell
+            folder = out / "runs" / f"{fraction}-seed{seed}"
+            result = _finished(folder, materials[cell])
+            if result is None:
+                note(f"run {number} of {len(cells)}: real fraction {fraction}, seed {seed}")
+                begun = (folder / "last.pt").exists() or (folder / "stage1").exists()
+                report = fit(
+                    replace(settings, seed=seed),
+                    materials[cell],
+                    folder,
+                    device=device,
+                    resume=begun,
+                    overwrite=folder.exists() and not begun,
+                    max_minutes=None if deadline is None else max(1e-3, (deadline - time.monotonic()) / 60),
                 )
-            else:
-                source = open_source(folder / "best.pt", records, device=device)
-                result = evaluate(source, test, test_split, settings=metrics)
-            result = {**result, "fraction": fraction, "seed": seed, "run_weights": report["weights"]}
-            write_json(folder / "result.json", result, indent=2)
-        rows.append(result)
-    return _write(out, described, rows, task, complete=True)
+                if report["status"] != "finished":
+                    note(f"the sweep stops here; called again it goes on with run {number} of {len(cells)}")
+                    return _write(out, described, rows, task, complete=False)
+                if task == "boxes":
+                    result = _as_row(
+                        score_boxes(folder, test, test_split, distance=metrics.distance, device=device)
+                    )
+                else:
+                    source = open_source(folder / "best.pt", records, device=device)
+                    result = evaluate(source, test, test_split, settings=metrics)
+                result = {**result, "fraction": fraction, "seed": seed, "run_weights": report["weights"]}
+                write_json(folder / "result.json", result, indent=2)
+            rows.append(result)
+        return _write(out, described, rows, task, complete=True)
 
 
 def _as_row(result: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from irstkit.annotate.errors import IrstkitError
+from irstkit.annotate.files import occupied
 from irstkit.train import loop, stages
 from irstkit.train.checkpoint import load_checkpoint, weights_hash
 from irstkit.train.material import compose
@@ -73,6 +74,16 @@ def test_a_stage_that_was_trained_otherwise_is_not_gone_on_from(split_pairs, tmp
     stages.fit(staged(), material, out, device="cpu", max_steps=3)
     with pytest.raises(IrstkitError, match="stage1: this stage was trained with lr"):
         stages.fit(staged(lr=1e-3), material, out, device="cpu", resume=True)
+
+
+@pytest.mark.parametrize("busy", ["stage2", "."])
+def test_a_run_that_another_process_writes_is_not_replaced(split_pairs, tmp_path, busy):
+    material, out = compose(split_pairs(6, 2), None), tmp_path / "run"
+    stages.fit(staged(), material, out, device="cpu", max_steps=3)
+    before = hash_of(out / "stage1" / "last.pt")
+    with occupied(out / busy), pytest.raises(IrstkitError, match="another process is writing here"):
+        stages.fit(staged(), material, out, device="cpu", overwrite=True)
+    assert hash_of(out / "stage1" / "last.pt") == before and (out / "stage2").exists()
 
 
 @pytest.mark.parametrize(

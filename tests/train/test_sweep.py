@@ -5,6 +5,7 @@ import statistics
 
 import pytest
 
+from irstkit.annotate.files import occupied
 from irstkit.train.sweep import markdown, summary
 
 SMALL = ("--option", "base=3", "--crop", 32, "--batch", 2, "--threads", 1, "--device", "cpu", "--steps", 3)
@@ -48,6 +49,9 @@ def test_every_cell_once_then_nothing_to_do(irstkit, sets, tmp_path):
     assert {r["step"] for r in report["runs"]} <= {1, 2, 3} and {r["images"] for r in report["runs"]} == {3}
     assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
     before = {f: f.stat().st_mtime_ns for f in out.glob("runs/*/*") if f.is_file()}
+    with occupied(out):  # as another process would
+        busy = sweep(irstkit, sets, out)
+    assert busy.exit_code == 1 and "another process is writing here" in busy.stderr
     again = sweep(irstkit, sets, out, "--json")
     assert json.loads(again.stdout) == report
     assert before == {f: f.stat().st_mtime_ns for f in out.glob("runs/*/*") if f.is_file()}
