@@ -68,7 +68,8 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     checkpoint with the largest IoU (boxes: AP50) on it is kept as OUT/best.pt. Test lists are never looked at.
 
     \b
-    OUT holds best.pt, last.pt, log.csv, run.json and tensorboard/ (tensorboard --logdir OUT).
+    OUT holds best.pt, last.pt, log.csv, run.json and tensorboard/ (tensorboard --logdir OUT); of a recipe in
+    stages (dfar's best) stage1/ and stage2/ too, each what the next one starts from.
     SIGTERM and Ctrl-C finish the step, save last.pt and end with status 0; --resume goes on.
 
     \b
