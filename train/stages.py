@@ -44,7 +44,7 @@ def fit(
     if not settings.stages or (resume and (out / "last.pt").exists()):
         return fit_one(
             settings, material, out, device=device, overwrite=overwrite, resume=resume, max_steps=max_steps,
-            max_minutes=max_minutes,
+            max_minutes=max_minutes, started=partial(clear_stages, out) if overwrite else None,
         )  # fmt: skip
     prepare_folder(out, overwrite=overwrite, resume=resume)
     lengths = stage_lengths(settings)

@@ -84,6 +84,8 @@ def test_a_run_that_another_process_writes_is_not_replaced(split_pairs, tmp_path
     with occupied(out / busy), pytest.raises(IrstkitError, match="another process is writing here"):
         stages.fit(staged(), material, out, device="cpu", overwrite=True)
     assert hash_of(out / "stage1" / "last.pt") == before and (out / "stage2").exists()
+    stages.fit(staged(stages=[], steps=1), material, out, device="cpu", overwrite=True)
+    assert not list(out.glob("stage?")), "a run without stages has none"
 
 
 @pytest.mark.parametrize(
