@@ -114,6 +114,7 @@ def cell(given: argparse.Namespace, arm: str, seed: int, end: float | None) -> N
             "train", "evaluate", run / "last.pt", "--data", given.data / "NUAA-SIRST", "--split", "50_50/test",
             "--threads", 1, "--bootstrap", 1000, "--json",
         )  # fmt: skip
+        del scored["checkpoint"]  # a path of whoever ran it
         row = key | {
             "images": report["data"],
             "recipe": recipe,

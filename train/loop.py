@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from ..annotate.files import occupied
 from .checkpoint import load_checkpoint, load_weights, merged_ids, save_checkpoint, start_from, weights_hash
 from .material import Material
 from .models import build, count_parameters
+from .optimise import follow, optimiser_of, swapped
 from .predictor import choose_device
 from .runs import clear_folder, clear_half_written, prepare_folder, versions, write_log, write_run
 from .runtime import (
@@ -132,7 +132,7 @@ class _Run:
         passes = -(-len(self.batches) // settings.accumulate)
         self.epoch_steps = max(1, passes)
         self.steps = stage_lengths(settings)[-1] * (self.epoch_steps if settings.steps is None else 1)
-        self.optimiser = _optimiser(settings, self.net)
+        self.optimiser = optimiser_of(settings, self.net)
         self.model, self.optimiser = self.fabric.setup(self.net, self.optimiser)
         self.channels = int(getattr(self.net, "in_channels", 1))
         self.average: dict[str, Tensor] | None = None
@@ -246,9 +246,7 @@ class _Run:
                 raise explained from error
             raise
         if self.average is not None:
-            _follow(
-                self.average, self.net.state_dict(), min(s.ema or 0.0, (1 + self.step) / (10 + self.step))
-            )
+            follow(self.average, self.net.state_dict(), min(s.ema or 0.0, (1 + self.step) / (10 + self.step)))
         self.sums["loss"] += total
         self.sums["data"] += waited
         self.sums["seconds"] += time.perf_counter() - start
@@ -289,7 +287,7 @@ class _Run:
         """The metrics on the validation part, at native size, of the averaged weights where there are some."""
         if not self.task.validated:
             return {}
-        with _swapped(self.net, self.average):
+        with swapped(self.net, self.average):
             return self.task.validate(self.net)
 
     # ------------------------------------------------------------------------------------------ its state
@@ -425,37 +423,3 @@ def _check_output(net: nn.Module, s: Settings) -> None:
             raise IrstkitError(
                 f"{s.model} gives neither boxes nor a mask: its output is not (B, 1, H, W) logits"
             )
-
-
-def _optimiser(s: Settings, net: nn.Module) -> torch.optim.Optimizer:
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    if s.optimiser == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay, nesterov=s.momentum > 0
-        )
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adagrad": torch.optim.Adagrad}
-    return kinds[s.optimiser](parameters, lr=s.lr, weight_decay=s.weight_decay)
-
-
-@torch.no_grad()
-def _follow(average: dict[str, Tensor], state: dict[str, Tensor], decay: float) -> None:
-    """Move an exponential moving average of weights and running statistics; whole numbers are copied."""
-    for name, value in state.items():
-        if value.is_floating_point():
-            average[name].lerp_(value, 1 - decay)
-        else:
-            average[name].copy_(value)
-
-
-@contextmanager
-def _swapped(net: nn.Module, state: dict[str, Tensor] | None) -> Iterator[None]:
-    """``net`` with other weights for a while."""
-    if state is None:
-        yield
-        return
-    own = {k: v.detach().clone() for k, v in net.state_dict().items()}
-    net.load_state_dict(state)
-    try:
-        yield
-    finally:
-        net.load_state_dict(own)
