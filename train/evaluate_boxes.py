@@ -163,9 +163,8 @@ def open_boxes(
     path = Path(path)
     if is_box_checkpoint(path):
         name = path.name if path.is_dir() else f"{path.parent.name}/{path.name}".lstrip("/")
-        predictor = BoxPredictor.load(path, device=device, model=model, nms=nms)
-        set_border(predictor.network, border, path)
-        predictor.border = border or predictor.border
+        predictor = BoxPredictor.load(path, device=device, model=model, nms=nms, border=border)
+        set_border(predictor.network, border, path)  # refused where the network sees single images
         return DetectorSource(predictor, name)
     source = open_source(path, records, device=device, padding=padding, model=model, kind=kind, border=border)
     if isinstance(source, CocoSource):
