@@ -29,7 +29,7 @@ h1 { font-size: 2rem; line-height:1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.3rem; margin: 3rem 0 .6rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 p, li { max-width: 75ch; } .soft, figcaption { color: var(--soft); font-size: .92rem; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; display:block; overflow-x:auto; }
-th, td { text-align: right; padding: .35rem .8rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
 figure { margin: 1rem 0; } figure img { max-width: 100%; border-radius: 6px; background:#fff; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 14px; margin: 1rem 0; }
@@ -37,7 +37,7 @@ figure { margin: 1rem 0; } figure img { max-width: 100%; border-radius: 6px; bac
 .numbers { display:flex; flex-wrap:wrap; gap:14px; margin:1.2rem 0; }
 .number { background:var(--wash); border-radius:8px; padding:.8rem 1.2rem; min-width:8.5rem; }
 .number b { display:block; font-size:1.6rem; line-height:1.2; } .number span { color:var(--soft); font-size:.88rem; }
-pre { background: var(--wash); padding: .9rem 1.1rem; border-radius: 8px; overflow-x: auto; font-size: .88rem; }
+pre { background: var(--wash); padding: .9rem 1.1rem; border-radius: 8px; overflow-x: auto; white-space: pre-wrap; font-size: .88rem; }
 .error { color: var(--accent); font-weight: 600; }
 """
 
