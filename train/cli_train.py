@@ -58,6 +58,12 @@ from .cli_options import (
     type=click.FloatRange(min=0, min_open=True),
     help="Stop after this time, with everything saved.",
 )
+@click.option(
+    "--cuda-graph/--no-cuda-graph",
+    default=True,
+    show_default=True,
+    help="On a GPU, networks of masks: record a step and replay it, which spares the launches of its kernels.",
+)
 @device_option
 @threads_option
 @json_option
@@ -92,7 +98,9 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     set_threads(given.pop("threads"))
     material_keys = ("real", "synthetic", "real_split", "synthetic_split", "real_fraction", "total")
     chosen = {k: given.pop(k) for k in material_keys}
-    control = {k: given.pop(k) for k in ("device", "overwrite", "resume", "max_steps", "max_minutes")}
+    control = {
+        k: given.pop(k) for k in ("device", "overwrite", "resume", "max_steps", "max_minutes", "cuda_graph")
+    }
     stream = given.pop("stream")
     if control["resume"] and given["init"]:
         raise click.UsageError("--init is where training starts; a run that is resumed has started")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError, require
 from ..annotate.files import occupied
+from .captured import Captured
 from .checkpoint import load_checkpoint, load_weights, merged_ids, save_checkpoint, start_from, weights_hash
 from .material import Material
 from .models import build, count_parameters
@@ -37,7 +38,7 @@ from .runtime import (
 )
 from .sequence import is_clip_model
 from .settings import Settings, learning_rate, stage_lengths
-from .tasks import task_of
+from .tasks import MaskTask, task_of
 
 
 def fit(
@@ -50,6 +51,7 @@ def fit(
     resume: bool = False,
     max_steps: int | None = None,
     max_minutes: float | None = None,
+    cuda_graph: bool = True,
     started: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Train a network; leave ``last.pt``, ``best.pt``, ``log.csv``, ``run.json``, ``tensorboard/`` in ``out``.
@@ -63,7 +65,8 @@ def fit(
     resume
         Go on with the run in ``out``; its settings and images must be the same. On the CPU, with the same
         number of threads, the end is that of an uninterrupted run, to the bit.
-
+    cuda_graph
+        On a GPU, networks of masks: record a step and replay it (see :mod:`.captured`).
     started
         Called once all inputs were checked, before anything is written.
 
@@ -78,7 +81,7 @@ def fit(
         that does not fit in memory. Nothing is written before all inputs were checked.
     """
     with deterministic():
-        run = _Run(settings, material, Path(out), device, overwrite, resume)
+        run = _Run(settings, material, Path(out), device, overwrite, resume, cuda_graph)
         if started is not None:
             started()
         return run.train(max_steps, max_minutes)
@@ -88,7 +91,14 @@ class _Run:
     """One run; its attributes are what a checkpoint holds."""
 
     def __init__(
-        self, settings: Settings, material: Material, out: Path, device: str, overwrite: bool, resume: bool
+        self,
+        settings: Settings,
+        material: Material,
+        out: Path,
+        device: str,
+        overwrite: bool,
+        resume: bool,
+        cuda_graph: bool,
     ) -> None:
         fabric_module = require("lightning.fabric", "train")
         prepare_folder(out, overwrite=overwrite, resume=resume)
@@ -135,6 +145,10 @@ class _Run:
         self.optimiser = optimiser_of(settings, self.net)
         self.model, self.optimiser = self.fabric.setup(self.net, self.optimiser)
         self.channels = int(getattr(self.net, "in_channels", 1))
+        # gradients of several passes add up, and half precision's scaler decides on the host: both stay eager
+        recorded = isinstance(self.task, MaskTask) and settings.accumulate == 1
+        recorded &= self.device.type == "cuda" and settings.precision != "16-mixed"
+        self.captured = Captured(self._pass, self.net) if recorded and cuda_graph else None
         self.average: dict[str, Tensor] | None = None
         if settings.ema is not None:
             self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
@@ -206,6 +220,12 @@ class _Run:
             return None
         return f"no better validation {self.task.best_name} in {self.stale} validations"
 
+    def _pass(self, images: Tensor, targets: Any) -> Tensor:
+        """Forward pass, loss and backward pass of a batch; the loss."""
+        loss = self.task.loss(self.model, images, targets) / self.settings.accumulate
+        self.fabric.backward(loss)
+        return loss.detach()
+
     def _step(self) -> float:
         """One optimiser step; returns its loss."""
         s, start = self.settings, time.perf_counter()
@@ -221,13 +241,12 @@ class _Run:
                 images = images.expand(*images.shape[:-3], self.channels, *images.shape[-2:])
                 waited += time.perf_counter() - before
                 try:
-                    loss = self.task.loss(self.model, images, targets) / s.accumulate
+                    loss = (self.captured or self._pass)(images, targets)
                 except ValueError as error:  # a norm over one value, a size the network does not take
                     raise IrstkitError(
                         f"{s.model} cannot be trained on batches of {tuple(images.shape)}: {error}",
                         hint="a larger --batch or --crop",
                     ) from error
-                self.fabric.backward(loss)
                 total += loss.item()
             if not math.isfinite(total):
                 raise IrstkitError(
@@ -394,6 +413,7 @@ class _Run:
             "device_name": torch.cuda.get_device_name(self.device)
             if self.device.type == "cuda"
             else cpu_name(),
+            "cuda_graph": self.captured is not None and self.captured.replays,
             "threads": torch.get_num_threads(),
             "versions": versions(),
         }

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..annotate.errors import IrstkitError
+from .models.layers import resize
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """``loss(logits (B, 1, H, W), masks (B, 1, H, W) of 0 and 1) -> scalar``."""
@@ -99,7 +100,7 @@ def supervised(loss: Loss, output: Tensor | Sequence[Tensor], masks: Tensor) -> 
         return loss(output, masks)
     maps = [
         o if o.shape[-2:] == masks.shape[-2:]
-        else F.interpolate(o, size=masks.shape[-2:], mode="bilinear", align_corners=False)
+        else resize(o, masks.shape[-2:], corners=False)
         for o in output
     ]  # fmt: skip
     return torch.stack([loss(o, masks) for o in maps]).mean()

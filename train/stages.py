@@ -32,6 +32,7 @@ def fit(
     resume: bool = False,
     max_steps: int | None = None,
     max_minutes: float | None = None,
+    cuda_graph: bool = True,
 ) -> dict[str, Any]:
     """:func:`.loop.fit`, after the stages of ``settings`` where it has some. Stopped in a stage it is resumed there.
 
@@ -44,7 +45,8 @@ def fit(
     if not settings.stages or (resume and (out / "last.pt").exists()):
         return fit_one(
             settings, material, out, device=device, overwrite=overwrite, resume=resume, max_steps=max_steps,
-            max_minutes=max_minutes, started=partial(clear_stages, out) if overwrite else None,
+            max_minutes=max_minutes, cuda_graph=cuda_graph,
+            started=partial(clear_stages, out) if overwrite else None,
         )  # fmt: skip
     prepare_folder(out, overwrite=overwrite, resume=resume)
     lengths = stage_lengths(settings)
@@ -73,7 +75,7 @@ def fit(
             report = fit_one(
                 one, material, folder, device=device, resume=going_on, overwrite=folder.exists() and not going_on,
                 max_steps=left, max_minutes=None if end is None else max(1e-3, (end - time.monotonic()) / 60),
-                started=partial(_begin, out, begun, fresh),
+                cuda_graph=cuda_graph, started=partial(_begin, out, begun, fresh),
             )  # fmt: skip
             fresh = False
             left = None if left is None else left - (report["step"] - before)
@@ -86,7 +88,7 @@ def fit(
     note(f"stage {len(lengths)} of {len(lengths)}: the whole network, {lengths[-1]} {unit}")
     return fit_one(
         replace(settings, init=init), material, out, device=device, overwrite=True, max_steps=left,
-        max_minutes=None if end is None else max(1e-3, (end - time.monotonic()) / 60),
+        max_minutes=None if end is None else max(1e-3, (end - time.monotonic()) / 60), cuda_graph=cuda_graph,
     )  # fmt: skip
 
 

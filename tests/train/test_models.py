@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from irstkit.annotate.errors import IrstkitError
@@ -11,6 +12,7 @@ from irstkit.train.models import build, count_parameters
 from irstkit.train.models.acm import BasicBlock, Modulation
 from irstkit.train.models.datransnet import GFEM, NEIGHBOURS, DATrans, InceptionHead, differences
 from irstkit.train.models.dnanet import Block
+from irstkit.train.models.layers import resize_by_products
 
 COUNTS = [
     ("dnanet", {}, 4_696_568),
@@ -261,3 +263,31 @@ def test_dnanet_returns_the_fused_map_last():
         maps = net(images)
     assert torch.equal(final(maps), maps[3])
     assert maps[3].min() > 50 and max(float(m.max()) for m in maps[:3]) < 50
+
+
+@pytest.mark.parametrize("corners", [True, False])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ((4, 6), (8, 12)),
+        ((5, 3), (9, 7)),
+        ((1, 1), (4, 2)),
+        ((8, 9), (3, 1)),
+        ((6, 6), (6, 6)),
+        ((2, 7), (1, 30)),
+    ],
+    ids=str,
+)
+def test_resize_by_products_is_interpolation(source, target, corners):
+    """What a GPU computes, and its gradient, against PyTorch's own on the CPU."""
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, *source, dtype=torch.float64, requires_grad=True)
+    wanted = F.interpolate(x, size=target, mode="bilinear", align_corners=corners)
+    found = resize_by_products(x, target, corners=corners)
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+    weights = torch.rand_like(wanted)
+    (a,) = torch.autograd.grad((wanted * weights).sum(), x)
+    (b,) = torch.autograd.grad((found * weights).sum(), x)
+    torch.testing.assert_close(b, a, rtol=1e-6, atol=1e-6)
+    half = resize_by_products(x.detach().bfloat16(), target, corners=corners)
+    assert half.dtype == torch.bfloat16

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from irstkit.annotate.errors import IrstkitError
 from irstkit.train.losses import soft_iou
-from irstkit.train.models import build, count_parameters, model_names
+from irstkit.train.models import build, count_parameters, differences, model_names
 from irstkit.train.models.differences import difference_bases, recombine, recombine_stacked
 from irstkit.train.models.sd2net import RSU7, SD2M, InceptionPool
 
@@ -150,3 +150,22 @@ def test_half_precision_input_is_summed_in_float32():
     y = recombine(x.half(), o.half())
     assert y.dtype == torch.float16 and torch.isfinite(y).all()
     torch.testing.assert_close(y.float(), recombine(x.half().float(), o.half().float()), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+@pytest.mark.parametrize(
+    ("planes", "height", "width", "at_once"),
+    [(3, 9, 12, 2**24), (5, 8, 7, 100), (1, 4, 5, 1)],
+    ids=["together", "in parts of one and a rest", "a plane at a time"],
+)
+def test_sums_of_a_gpu_are_those_of_the_cpu(monkeypatch, mode, planes, height, width, at_once):
+    """The GPU's form runs on any device, so it is compared here."""
+    monkeypatch.setattr(differences, "AT_ONCE", at_once)
+    torch.manual_seed(0)
+    x, o = torch.rand(2, planes, height, width, dtype=torch.float64)
+    wanted = differences._sums(x, o, mode, squares=True)
+    for squares in (True, False):
+        found = differences._sums_at_once(x, o, mode, squares=squares)
+        torch.testing.assert_close(found[0], wanted[0], rtol=1e-12, atol=1e-12)
+        if squares:
+            torch.testing.assert_close(found[1], wanted[1], rtol=1e-12, atol=1e-12)

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .deform import DeformConv, Pooled, cbs, split_offset_mask
-from .layers import checked_border
+from .layers import checked_border, resize
 
 WIDTH = 64
 
@@ -146,7 +146,7 @@ class AGDF(nn.Module):
         f = self.join(torch.cat((spatial, x * torch.sigmoid(gate)), dim=1))
         fine = self.offset(f)
         coarse = self.offset_coarse(self.halve(f))
-        coarse = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False)
+        coarse = resize(coarse, fine.shape[-2:], corners=False)
         return self.expand(F.relu(self.sample(f, *split_offset_mask(fine + coarse))))
 
 

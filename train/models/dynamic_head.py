@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .deform import DeformConv, Pooled, split_offset_mask
+from .layers import resize
 
 OFFSET_MODES = ("resize", "upsample", "flat")
 
@@ -83,12 +84,10 @@ class DynamicBlock(nn.Module):
         """The coarser map through ``high``, at the size of the offsets."""
         size, small = offset.shape[-2:], coarse.shape[-2:]
         if self.offset_mode == "upsample":
-            coarse = F.interpolate(coarse, size=size, mode="bilinear", align_corners=True)
+            coarse = resize(coarse, size, corners=True)
             return self.high(coarse, offset, mask)
         if self.offset_mode == "resize":
-            offset, mask = (
-                F.interpolate(v, size=small, mode="bilinear", align_corners=False) for v in (offset, mask)
-            )
+            offset, mask = (resize(v, small, corners=False) for v in (offset, mask))
             if self.offset_scale:
                 offset = offset * (small[0] / size[0])
         else:
@@ -96,4 +95,4 @@ class DynamicBlock(nn.Module):
                 v.flatten(1)[:, : v.shape[1] * small.numel()].unflatten(1, (v.shape[1], *small))
                 for v in (offset, mask)
             )
-        return F.interpolate(self.high(coarse, offset, mask), size=size, mode="bilinear", align_corners=True)
+        return resize(self.high(coarse, offset, mask), size, corners=True)

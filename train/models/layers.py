@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,9 +63,40 @@ def conv_relu(channels: int, out: int, size: int = 3, stride: int = 1, *, bias: 
     return nn.Sequential(*conv_norm(channels, out, size, stride, bias=bias), nn.ReLU(inplace=True))
 
 
-def resize(x: Tensor, size: tuple[int, int], *, corners: bool) -> Tensor:
-    """Bilinear, to (H, W)."""
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=corners)
+def resize(x: Tensor, size: Sequence[int], *, corners: bool) -> Tensor:
+    """Bilinear, to (H, W); the same on every run, and fast, on a GPU too.
+
+    PyTorch's own is there either not reproducible (its gradient adds up in any order) or, when deterministic
+    algorithms are asked for, a gather whose gradient sorts all indices. As two matrix products it is neither.
+    """
+    if x.device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
+        return resize_by_products(x, size, corners=corners)
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=corners)
+
+
+def resize_by_products(x: Tensor, size: Sequence[int], *, corners: bool) -> Tensor:
+    """:func:`resize` as (H, h) (h, w) (w, W) matrices, in at least float32; x is (B, C, h, w)."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    with torch.autocast(x.device.type, enabled=False):
+        rows = _bilinear(x.shape[-2], size[0], corners, wide, x.device)
+        columns = _bilinear(x.shape[-1], size[1], corners, wide, x.device)
+        return (rows @ (x.to(wide) @ columns.T)).to(x.dtype)
+
+
+@lru_cache(maxsize=256)
+def _bilinear(source: int, target: int, corners: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(target, source): the weights of bilinear interpolation along one axis, rows summing to 1."""
+    at = torch.arange(target, dtype=torch.float64)
+    if corners:
+        at = at * ((source - 1) / (target - 1)) if target > 1 else at * 0
+    else:
+        at = ((at + 0.5) * (source / target) - 0.5).clamp_min(0)
+    low = at.floor().clamp_max(source - 1)
+    share = at - low
+    weights = torch.zeros(target, source, dtype=torch.float64)
+    weights.scatter_add_(1, low.long()[:, None], (1 - share)[:, None])
+    weights.scatter_add_(1, (low.long() + 1).clamp_max(source - 1)[:, None], share[:, None])
+    return weights.to(device, dtype)
 
 
 def xavier_(module: nn.Module) -> None:

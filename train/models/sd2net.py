@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .differences import recombine
+from .layers import resize
 
 
 class SD2M(nn.Module):
@@ -108,7 +109,7 @@ class RSU7(nn.Module):
         for k in range(5, -1, -1):
             y = self.up[k](torch.cat((y, levels[k]), dim=1))
             if k:
-                y = F.interpolate(y, size=levels[k - 1].shape[-2:], mode="bilinear", align_corners=False)
+                y = resize(y, levels[k - 1].shape[-2:], corners=False)
         return y + first
 
 
@@ -143,7 +144,7 @@ class Up(nn.Module):
         self.body = nn.Sequential(conv_relu(2 * channels, out), conv_relu(out, out))
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
-        deep = F.interpolate(deep, scale_factor=2, mode="bilinear", align_corners=False)
+        deep = resize(deep, skip.shape[-2:], corners=False)
         return self.body(torch.cat((skip, deep * torch.sigmoid(self.gate(skip))), dim=1))
 
 
