@@ -2,6 +2,7 @@
 
     python benchmarks/synthetic_to_real.py --data PUBLIC --out WORK                    # every cell that is not done
     python benchmarks/synthetic_to_real.py --data PUBLIC --out WORK --arms ours nudt --seeds 0 --minutes 60
+    python benchmarks/synthetic_to_real.py --data PUBLIC --out WORK --device cuda --jobs 8
     python benchmarks/synthetic_to_real.py --table                                     # the table of what is done
 
 PUBLIC holds the folders NUAA-SIRST, NUDT-SIRST and SIRST-V2-sample. A cell is an arm with a seed: SD2Net from
@@ -24,9 +25,12 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "synthetic_to_real.json"
+USUAL = {"model": "sd2net", "device": "cpu", "batch": 4}
+"""Of rows that do not say."""
 SIRST, NUDT = ("SIRST-V2-sample",), ("NUDT-SIRST:50_50/train",)
 COUNT = 663  # as many as NUDT-SIRST's training list has
 
@@ -72,7 +76,17 @@ def main() -> None:
     parser.add_argument(
         "--table", action="store_true", help="Print (and write, as .md) the table of the cells that are done."
     )
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--model", default="sd2net", help="A network of masks, by its default recipe.")
+    parser.add_argument("--precision", help="Of the training [the recipe's].")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--jobs", type=int, default=1, help="Cells at a time.")
+    parser.add_argument("--made", action="store_true", help="WORK/images was brought here: make no images.")
+    parser.add_argument("--results", type=Path, help="Where the rows are kept.")
     given = parser.parse_args()
+    if given.results:
+        global RESULTS
+        RESULTS = given.results
     if given.table:
         RESULTS.with_suffix(".md").write_text(f"{HEAD}\n{table(rows())}\n")
         print(table(rows()))
@@ -80,18 +94,24 @@ def main() -> None:
     if given.data is None or given.out is None:
         parser.error("--data and --out are needed")
     end = time.monotonic() + 60 * given.minutes if given.minutes else None
-    for seed in given.seeds:
-        for arm in given.arms:
-            if end is None or time.monotonic() < end:
-                cell(given, arm, seed, end)
+
+    def one(which: tuple[int, str]) -> None:
+        if end is None or time.monotonic() < end:
+            cell(given, which[1], which[0], end)
+
+    with ThreadPoolExecutor(given.jobs) as pool:  # each waits for processes of its own
+        list(pool.map(one, [(seed, arm) for seed in given.seeds for arm in given.arms]))
 
 
 def cell(given: argparse.Namespace, arm: str, seed: int, end: float | None) -> None:
     """One arm with one seed, unless it is done or another process works on it."""
     key = {"arm": arm, "seed": seed, "steps": given.steps, "crop": given.crop}
-    if any(key.items() <= row.items() for row in rows()):
+    how = {"model": given.model, "device": given.device, "batch": given.batch}
+    if any((key | how).items() <= (USUAL | row).items() for row in rows()):
         return
-    name = f"{arm}-{given.steps}x{given.crop}-s{seed}"
+    name = "-".join(
+        [arm, f"{given.steps}x{given.crop}", f"s{seed}", *(str(v) for k, v in how.items() if v != USUAL[k])]
+    )
     given.out.mkdir(parents=True, exist_ok=True)
     with (given.out / f"{name}.lock").open("w") as lock:
         try:
@@ -100,10 +120,11 @@ def cell(given: argparse.Namespace, arm: str, seed: int, end: float | None) -> N
             return
         run = given.out / name
         data, recipe = material(given, arm)
-        started = sum(os.times()[:4])  # with the commands, which are processes of their own
+        started = time.monotonic()
         left = [] if end is None else ["--max-minutes", f"{max(0.1, (end - time.monotonic()) / 60):.2f}"]
         report = irstkit(
-            "train", "fit", "sd2net", *data, "--steps", given.steps, "--batch", 4, "--crop", given.crop, "--threads", 1,
+            "train", "fit", given.model, *data, "--steps", given.steps, "--batch", given.batch, "--crop", given.crop,
+            "--threads", 1, "--device", given.device, *(["--precision", given.precision] if given.precision else []),
             "--seed", seed, "--validate-every", 10, *(["--resume"] if (run / "last.pt").exists() else ["--overwrite"]),
             "--out", run, *left, "--json",
         )  # fmt: skip
@@ -112,16 +133,21 @@ def cell(given: argparse.Namespace, arm: str, seed: int, end: float | None) -> N
             return
         scored = irstkit(
             "train", "evaluate", run / "last.pt", "--data", given.data / "NUAA-SIRST", "--split", "50_50/test",
-            "--threads", 1, "--bootstrap", 1000, "--json",
+            "--threads", 1, "--device", given.device, "--bootstrap", 1000, "--json",
         )  # fmt: skip
         del scored["checkpoint"]  # a path of whoever ran it
-        row = key | {
+        row = key | {k: v for k, v in how.items() if v != USUAL[k]}
+        row |= {
             "images": report["data"],
             "recipe": recipe,
             "result": scored,
             "weights": report["weights"],
         }
-        row["seconds"] = round(sum(os.times()[:4]) - started, 1)
+        row["wall_seconds"] = round(time.monotonic() - started, 1)
+        if given.device != "cpu":
+            row |= {"card": report["device_name"], "torch": report["versions"]["torch"], "jobs": given.jobs}
+        if given.precision:
+            row["precision"] = given.precision
         keep(row)
         print(f"{name}: done")
 
@@ -144,6 +170,8 @@ def material(given: argparse.Namespace, arm: str) -> tuple[list[object], object]
 def make(given: argparse.Namespace, arm: str) -> tuple[Path, object]:
     backgrounds, preset, changed = OURS[arm]
     folder = given.out / "images" / arm
+    if given.made:
+        return folder, {"preset": preset, "backgrounds": backgrounds, "set": changed}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f"{arm}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -183,29 +211,43 @@ def keep(row: dict) -> None:
     """Add a row; two processes may do so."""
     with RESULTS.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        everything = sorted([*rows(), row], key=lambda r: (r["steps"], r["crop"], r["arm"], r["seed"]))
+        everything = sorted([*rows(), row], key=_order)
         part = RESULTS.with_suffix(".part")
         part.write_text(json.dumps(everything, indent=1) + "\n")
         part.replace(RESULTS)
         RESULTS.with_suffix(".md").write_text(f"{HEAD}\n{table(everything)}\n")
 
 
+def _order(row: dict) -> tuple:
+    """Rows by network, device and protocol, then by arm and seed."""
+    row = USUAL | row
+    return (
+        *(row[k] for k in ("model", "device", "steps", "crop", "batch")),
+        ARMS.index(row["arm"]),
+        row["seed"],
+    )
+
+
 def table(done: list[dict]) -> str:
     """Mean and deviation over seeds; of one seed its interval over images."""
     lines = [
-        "| trained on | steps x crop | seeds | IoU % | Pd % | Fa 1e-6 |",
-        "|---|---|---|---|---|---|",
+        "| network, device | trained on | steps x batch x crop | seeds | IoU % | Pd % | Fa 1e-6 |",
+        "|---|---|---|---|---|---|---|",
     ]
     groups: dict[tuple, list[dict]] = {}
-    for row in done:
-        groups.setdefault((row["arm"], row["steps"], row["crop"]), []).append(row["result"])
-    for (arm, steps, crop), results in sorted(groups.items(), key=lambda g: (g[0][1:], ARMS.index(g[0][0]))):
+    for row in sorted(done, key=_order):
+        groups.setdefault(_order(row)[:-1], []).append(row["result"])
+    for (model, device, steps, crop, batch, place), results in groups.items():
+        name = {"cpu": "CPU", "cuda": "GPU"}[device]
         shown = []
         for metric, scale in (("iou", 100), ("pd", 100), ("fa", 1e6)):
             values = [scale * r[metric] for r in results]
             spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
             shown.append(f"{statistics.mean(values):.1f}{spread}")
-        lines.append(f"| {arm} | {steps} x {crop} | {len(results)} | {' | '.join(shown)} |")
+        protocol = f"{steps} x {batch} x {crop}"
+        lines.append(
+            f"| {model}, {name} | {ARMS[place]} | {protocol} | {len(results)} | {' | '.join(shown)} |"
+        )
     return "\n".join(lines)
 
 
