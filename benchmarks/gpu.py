@@ -90,7 +90,7 @@ class Steps:
         self.targets = [
             torch.tensor([[middle, middle, middle + 3, middle + 3]], device="cuda").float()
         ] * batch
-        self.optimiser = optimiser_of(Settings(lr=1e-4), self.net)
+        self.optimiser = optimiser_of(Settings(lr=1e-4), self.net, fused=True)
 
     def compute(self, images: Tensor, masks: Tensor) -> Tensor:
         output = self.net(images)

@@ -325,7 +325,9 @@ class Batches:
                 values = self._wide[local[here] + starts].to(torch.int32) & 0xFFFF
             else:
                 values = self._images[local[here] + starts]
-            images[here] = values.to(torch.float32) / (65535 if sixteen else 255)
+            # by a tensor: a GPU multiplies by a number's reciprocal, which is another float32 now and then
+            top = torch.full((1,), 65535 if sixteen else 255, dtype=torch.float32, device=self.device)
+            images[here] = values.to(torch.float32) / top
         masks = self._masks[local + offsets(pixels.mask_offsets[chosen])].to(torch.float32)
         if not (rows_inside.all() and cols_inside.all()):
             masks *= torch.from_numpy(rows_inside[:, :, None] & cols_inside[:, None, :]).to(self.device)

@@ -142,7 +142,8 @@ class _Run:
         passes = -(-len(self.batches) // settings.accumulate)
         self.epoch_steps = max(1, passes)
         self.steps = stage_lengths(settings)[-1] * (self.epoch_steps if settings.steps is None else 1)
-        self.optimiser = optimiser_of(settings, self.net)
+        fused = self.device.type == "cuda" and settings.precision != "16-mixed"
+        self.optimiser = optimiser_of(settings, self.net, fused=fused)
         self.model, self.optimiser = self.fabric.setup(self.net, self.optimiser)
         self.channels = int(getattr(self.net, "in_channels", 1))
         # gradients of several passes add up, and half precision's scaler decides on the host: both stay eager

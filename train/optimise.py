@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +12,23 @@ from torch import Tensor, nn
 from .settings import Settings
 
 
-def optimiser_of(s: Settings, net: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser that the settings name, over the weights that are trained."""
+def optimiser_of(s: Settings, net: nn.Module, *, fused: bool = False) -> torch.optim.Optimizer:
+    """The optimiser that the settings name, over the weights that are trained.
+
+    ``fused``: Adam as one kernel, for a GPU; half precision's scaler does not go with it.
+    """
     parameters = [p for p in net.parameters() if p.requires_grad]
     if s.optimiser == "sgd":
         return torch.optim.SGD(
             parameters, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay, nesterov=s.momentum > 0
         )
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adagrad": torch.optim.Adagrad}
-    return kinds[s.optimiser](parameters, lr=s.lr, weight_decay=s.weight_decay)
+    kinds: dict[str, Any] = {
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "adagrad": torch.optim.Adagrad,
+    }
+    more: dict[str, Any] = {"fused": True} if fused and s.optimiser != "adagrad" else {}
+    return kinds[s.optimiser](parameters, lr=s.lr, weight_decay=s.weight_decay, **more)
 
 
 @torch.no_grad()

@@ -92,8 +92,8 @@ def test_differences_are_the_cpus(mode):
     x, o, weights = torch.rand(3, 2, 5, 40, 56)
     results = []
     for device in ("cpu", "cuda"):
-        a = x.to(device).requires_grad_()
-        b = o.to(device).requires_grad_()
+        a = x.to(device, copy=True).requires_grad_()
+        b = o.to(device, copy=True).requires_grad_()
         out = recombine(a, b, mode=mode)
         out.backward(weights.to(device))
         results.append([t.cpu() for t in (out.detach(), a.grad, b.grad)])

@@ -13,6 +13,9 @@ store all sixteen differences; the backward below recomputes them.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -132,10 +135,13 @@ def _sums(x: Tensor, o: Tensor, mode: str, *, squares: bool) -> tuple[Tensor, Te
 
 
 def _sums_at_once(x: Tensor, o: Tensor, mode: str, *, squares: bool) -> tuple[Tensor, Tensor]:
-    """:func:`_sums` with the nine windows of a dilation in one view: a tenth of the launches on a GPU."""
+    """:func:`_sums` for a GPU: one kernel where there is Triton; else the nine windows of a dilation as one view."""
     planes, height, width = x.shape
+    if (kernels := _kernels(x.device.type)) is not None:
+        found, square = kernels.sums(x, o, mode, squares=squares)
+        return _in_order(found), _in_order(square) if squares else found
+    inner, square_parts = [], []
     step = max(1, AT_ONCE // (height * width))
-    inner, square = [], []
     for first in range(0, planes, step):
         xs, os = x[first : first + step, None, None], o[first : first + step, None, None]
         for d in DILATIONS:
@@ -143,17 +149,31 @@ def _sums_at_once(x: Tensor, o: Tensor, mode: str, *, squares: bool) -> tuple[Te
             differences = xs - windows  # (P, 3, 3, H, W)
             inner.append((differences * os).sum(dim=(3, 4)))
             if squares:
-                square.append(differences.square_().sum(dim=(3, 4)))
+                square_parts.append(differences.square_().sum(dim=(3, 4)))
 
     def gathered(parts: list[Tensor]) -> Tensor:
-        halves = [torch.cat(parts[n :: len(DILATIONS)]).flatten(1) for n in range(len(DILATIONS))]
-        # in NEIGHBOURS' order, by slices: indices would have to be brought to the device
-        return torch.cat(
-            [p for h in halves for p in (h[:, :3], h[:, 5:6], h[:, 6:].flip(1), h[:, 3:4])], dim=1
-        )
+        whole = [torch.cat(parts[n :: len(DILATIONS)]).flatten(1) for n in range(len(DILATIONS))]
+        return _in_order(torch.stack(whole, dim=1))
 
     found = gathered(inner)
-    return found, gathered(square) if squares else found
+    return found, gathered(square_parts) if squares else found
+
+
+def _in_order(sums: Tensor) -> Tensor:
+    """(P, 2, 9) sums in rows of the neighbourhood to (P, 16) in the order of NEIGHBOURS.
+
+    By slices: indices would have to be brought to the device.
+    """
+    around = (sums[..., :3], sums[..., 5:6], sums[..., 6:].flip(2), sums[..., 3:4])
+    return torch.cat(around, dim=2).flatten(1)
+
+
+@lru_cache
+def _kernels(device: str) -> Any:
+    """The module of kernels for that kind of device, or None."""
+    if device != "cuda" or importlib.util.find_spec("triton") is None:
+        return None
+    return importlib.import_module(".difference_kernels", __package__)
 
 
 def _kernel(a: Tensor) -> Tensor:

@@ -54,7 +54,8 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, top = F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)
+        # adaptive_max_pool2d gives a whole plane to one thread of a GPU: two fifths of the training step
+        mean, top = F.adaptive_avg_pool2d(x, 1), x.flatten(2).max(dim=2).values[:, :, None, None]
         return x * torch.sigmoid(self.body(mean) + self.body(top))
 
 
