@@ -1,6 +1,7 @@
 """What a training step costs on a GPU, and what reproducible bits and a recorded step change in it.
 
-    python benchmarks/gpu.py --json results/gpu.json
+    python benchmarks/gpu.py --json benchmarks/results/gpu.json     # adds its rows to the file
+    python benchmarks/gpu.py --table                                # the table of the file, kept beside it as .md
     python benchmarks/gpu.py --models sd2net --batch 16 --profile
 
 A step is forward pass, Soft-IoU (boxes: the network's own loss), backward pass, gradients clipped at norm 1, Adam, on
@@ -35,6 +36,16 @@ from irstkit.train.optimise import optimiser_of
 from irstkit.train.runtime import deterministic
 from irstkit.train.settings import Settings
 
+RESULTS = Path(__file__).parent / "results" / "gpu.json"
+HEAD = """# A training step on a GPU
+
+`python benchmarks/gpu.py`: forward pass, loss, backward pass, clipping and Adam on random images; medians. *any order*: PyTorch as it
+comes, other bits every time; *sorted*: deterministic, PyTorch's own interpolation; *ours*: deterministic, interpolation as matrix
+products; *recorded*: ours, replayed as one CUDA graph, which is what `irstkit train fit` does for networks of masks. Eager steps wait for
+the machine to launch their kernels, so they differ from host to host (SD2Net's *any order*: 55 and 36 ms on two hosts with one kind of
+card); recorded ones hardly do. Between the two commits: SD2M's sums in one kernel, Adam as one kernel, DNA-Net's channel maximum by all
+threads.
+"""
 NETWORKS = ("sd2net", "dnanet", "datransnet", "acm", "unet", "std2net", "dfar", "eflnet")
 WAYS = ("any order", "sorted", "ours", "recorded")
 
@@ -170,11 +181,20 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--json", type=Path, help="Write the rows there.")
+    parser.add_argument("--json", type=Path, help="Add the rows to that file.")
+    parser.add_argument("--commit", help="What is measured, kept with the rows.")
+    parser.add_argument(
+        "--table", action="store_true", help="Print and write the table of what was measured."
+    )
     parser.add_argument(
         "--profile", action="store_true", help="Print where the time of eager steps goes instead."
     )
     given = parser.parse_args()
+    if given.table:
+        text = table(json.loads(RESULTS.read_text()))
+        RESULTS.with_suffix(".md").write_text(f"{HEAD}\n{text}\n")
+        print(text)
+        return
     if not torch.cuda.is_available():
         parser.exit(1, "no GPU here\n")
     rows = []
@@ -187,9 +207,29 @@ def main() -> None:
         shown = "  ".join(f"{way} {1e3 * row[way]:7.1f} ms" for way in WAYS if way in row)
         print(f"{name:<11}{shown}   {row['ours MiB']} MiB", flush=True)
         torch.cuda.empty_cache()
-    about = {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": rows}
     if given.json and rows:
-        given.json.write_text(json.dumps(about, indent=1) + "\n")
+        about = {
+            "card": torch.cuda.get_device_name(),
+            "torch": torch.__version__,
+            "commit": given.commit,
+            "rows": rows,
+        }
+        before = json.loads(given.json.read_text()) if given.json.exists() else []
+        given.json.write_text(json.dumps([*before, about], indent=1) + "\n")
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """The steps of all runs, and the last run's forward passes."""
+    lines = [
+        "| network | batch x size | any order | sorted | ours | recorded | card, torch, commit |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        for row in run["rows"]:
+            ways = " | ".join(f"{1e3 * row[way]:.1f} ms" if way in row else "-" for way in WAYS)
+            where = f"{run['card']}, {run['torch'].partition('+')[0]}, {run['commit'] or '-'}"
+            lines.append(f"| {row['model']} | {row['batch']} x {row['size']} | {ways} | {where} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

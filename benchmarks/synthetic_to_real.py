@@ -38,7 +38,7 @@ OURS: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     # arm: backgrounds, preset, changed keys
     "ours": (SIRST + NUDT, "real", ()),
     "ours-nudt-backgrounds": (NUDT, "real", ()),
-    "mask-core": (SIRST + NUDT, "real", ("mask.policy=core",)),
+    "mask-energy": (SIRST + NUDT, "real", ("mask.policy=energy",)),
     "mask-half": (SIRST + NUDT, "real", ("mask.policy=half",)),
     "psf-round": (SIRST + NUDT, "real", ("point.anisotropy={value: 1.0}",)),
     "scr-as-nudt": (SIRST + NUDT, "real", ("scenes.all.scr={quantiles: [1.2, 3.0, 5.7, 9.3, 14.3]}",)),

@@ -14,9 +14,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..annotate.errors import IrstkitError
+from .captured import WARM, Captured
 from .losses import final, soft_iou, supervised
 from .models import build, count_parameters
+from .optimise import optimiser_of
 from .predictor import choose_device
+from .runtime import deterministic
+from .settings import Settings
 
 COUNTED = (
     "torch.utils.flop_counter / 2: convolutions, deformable ones through their matrix products, and matrix "
@@ -39,7 +43,8 @@ def bench(
     Returns
     -------
     ``parameters``; ``macs`` an image (``macs_counted`` says how); ``forward_seconds`` and
-    ``step_seconds`` (forward, Soft-IoU, backward, Adam) of a batch, medians of ``rounds`` after one warm-up;
+    ``step_seconds`` (forward, Soft-IoU, backward, Adam) of a batch, medians of ``rounds`` after a warm-up; on a GPU the step is as
+    ``fit`` takes it: deterministic, of networks of masks replayed as one CUDA graph;
     ``step_batch``, 2 where a network cannot train on one; ``latency_seconds`` of one image; ``images_per_second`` (forward); ``memory_mib``, the peak of a step
     (the device's allocator; on the CPU the growth of the process' largest resident size on Linux, 0 where an
     earlier peak was higher).
@@ -119,26 +124,34 @@ def bench(
 def _step(
     net: nn.Module, images: Tensor, masks: Tensor, device: torch.device, rounds: int
 ) -> tuple[float, float | None]:
-    """Median seconds of a training step, and its peak memory in MiB."""
+    """Median seconds of a training step as ``fit`` takes it, and its peak memory in MiB."""
     net.train()
-    optimiser = torch.optim.Adam(net.parameters(), lr=1e-4)
+    cuda = device.type == "cuda"
+    optimiser = optimiser_of(Settings(lr=1e-4), net, fused=cuda)
     checked: Any = net
+    boxes = getattr(net, "task", "mask") == "boxes"
     middle = [masks.shape[-1] // 2, masks.shape[-2] // 2]
     targets = [torch.tensor([[*middle, *(m + 3 for m in middle)]], dtype=torch.float32, device=device)] * len(
         masks
     )
 
-    def once() -> None:
-        optimiser.zero_grad()
-        if getattr(net, "task", "mask") == "boxes":
-            checked.losses(net(images), targets)["total"].backward()
-        else:
-            supervised(soft_iou, net(images), masks).backward()
-        optimiser.step()
+    def compute(images: Tensor, masks: Tensor) -> Tensor:
+        output = net(images)
+        loss = checked.losses(output, targets)["total"] if boxes else supervised(soft_iou, output, masks)
+        loss.backward()
+        return loss.detach()
 
-    if device.type == "cuda":
+    step = Captured(compute, net) if cuda and not boxes else compute
+
+    def once() -> None:
+        step(images, masks)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    if cuda:
         torch.cuda.reset_peak_memory_stats(device)
-        seconds = _time(once, device, rounds)
+        with deterministic():
+            seconds = _time(once, device, rounds, warm=WARM + 1)
         return seconds, round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     before = _resident_mib("VmRSS")
     with contextlib.suppress(OSError):
@@ -169,9 +182,10 @@ def _resident_mib(key: str) -> float | None:
         return None
 
 
-def _time(call: Callable[[], Any], device: torch.device, rounds: int) -> float:
-    """Median seconds of a call after one to warm up."""
-    call()
+def _time(call: Callable[[], Any], device: torch.device, rounds: int, warm: int = 1) -> float:
+    """Median seconds of a call after ``warm`` to warm up."""
+    for _ in range(warm):
+        call()
     seconds = []
     for _ in range(rounds):
         _wait(device)
