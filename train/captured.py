@@ -46,6 +46,10 @@ class Captured:
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """The loss of a step, on the device; the gradients are in the parameters' ``grad``."""
+        with torch.cuda.device(images.device):  # graphs and streams are of the current device
+            return self._step(images, targets)
+
+    def _step(self, images: Tensor, targets: Tensor) -> Tensor:
         if self.failed:
             return self._compute(images, targets)
         if self._graph is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -57,6 +58,7 @@ def sums(x: Tensor, o: Tensor, mode: str, *, squares: bool) -> tuple[Tensor, Ten
     blocks = triton.cdiv(height * width, BLOCK)
     parts = x.new_zeros(planes, blocks, 2, 2, 9)
     grid: Any = (planes, blocks)
-    _sums_kernel[grid](x, o, parts, height, width, blocks, mode == "reflect", squares, BLOCK, num_warps=8)
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        _sums_kernel[grid](x, o, parts, height, width, blocks, mode == "reflect", squares, BLOCK, num_warps=8)
     inner, square = parts.sum(dim=1).unbind(1)
     return inner, square
