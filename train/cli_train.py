@@ -191,6 +191,13 @@ class Fractions(click.ParamType):
     type=click.FloatRange(min=0, min_open=True),
     help="Stop this call after so much training, with everything saved for the next.",
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs at a time; --threads is then each one's [its share of the cores].",
+)
 @device_option
 @threads_option
 @json_option
@@ -199,23 +206,27 @@ def sweep(model: str, out: Path, as_json: bool, **given: Any) -> None:
 
     All rows run the same number of steps and are selected on the same validation images. OUT gets sweep.md
     (mean and deviation over seeds), sweep.csv, sweep.json, sweep.png and the runs. Killed or stopped, the
-    same command goes on where it was.
+    same command goes on where it was. Small networks leave cores and GPUs idle: --jobs runs several at a time (on a
+    GPU with NVIDIA's MPS: docs/train.md), with the same numbers.
 
     \b
-    Example:
+    Examples:
       irstkit train sweep sd2net --real NUAA-SIRST/ --synthetic synth/ --total 190 --seeds 3 \\
               --fractions 0,0.1,0.25,real --steps 1000 --out sweeps/mix
+      irstkit train sweep sd2net --real NUAA-SIRST/ --synthetic synth/ --total 190 --steps 1000 \\
+              --jobs 4 --threads 2 --out sweeps/mix
     """
     need_torch()
     from .sweep import Plan, markdown
     from .sweep import sweep as run
 
-    set_threads(given.pop("threads"))
-    device, minutes = given.pop("device"), given.pop("max_minutes")
+    threads = given.pop("threads")
+    set_threads(threads)
+    control = {k: given.pop(k) for k in ("device", "max_minutes", "jobs")}
     keys = ("real", "synthetic", "total", "fractions", "seeds", "real_split", "synthetic_split", "test")
     chosen = {k: given.pop(k) for k in (*keys, "test_split")}
     for key in ("real", "synthetic", "test"):
         chosen[key] = None if chosen[key] is None else str(chosen[key])
     settings = settings_of(model, given)
-    report = run(settings, Plan(**chosen), out, device=device, max_minutes=minutes)
+    report = run(settings, Plan(**chosen), out, threads=threads, **control)
     click.echo(json.dumps(report, indent=2) if as_json else f"{markdown(report)}\n{out}")

@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..annotate.console import note
+from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError, require
 from ..annotate.files import atomic_path, occupied, read_json, write_atomic, write_json
 from ..datasets.readers import open_dataset
-from .evaluate import evaluate, labelled_part
-from .evaluate_boxes import labelled_boxes, score_boxes
-from .material import Material, compose
+from .evaluate import labelled_part
+from .evaluate_boxes import labelled_boxes
 from .metrics import Settings as MetricSettings
 from .models import task_of_model
-from .runs import read_run
 from .settings import Settings
-from .sources import open_source
-from .stages import fit
+from .sweep_cells import Cell, Plan, at_once, cells_of
 
 NUMBERS = {
     "mask": ("iou", "niou", "pd", "fa", "precision", "recall", "f1"),
@@ -42,21 +39,6 @@ SHOWN = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a sweep runs: data, mixing and scoring."""
-
-    real: str
-    synthetic: str
-    total: int
-    fractions: tuple[float | str, ...]
-    seeds: int
-    real_split: str | None = None
-    synthetic_split: str | None = None
-    test: str | None = None
-    test_split: str | None = None
-
-
 def sweep(
     settings: Settings,
     plan: Plan,
@@ -65,6 +47,8 @@ def sweep(
     metrics: MetricSettings | None = None,
     device: str = "auto",
     max_minutes: float | None = None,
+    jobs: int = 1,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Train and score every (fraction, seed) that is not done yet; write the table and the plot.
 
@@ -78,6 +62,9 @@ def sweep(
         Its ``steps`` holds for every run, its ``seed`` is the first seed.
     max_minutes
         Of this call's training; None: no limit.
+    jobs, threads
+        Runs at a time, each in a process of its own with ``threads`` of PyTorch (None: its share of the cores). The
+        numbers are those of one after the other with as many threads.
 
     Raises
     ------
@@ -91,76 +78,51 @@ def sweep(
     test = open_dataset(plan.test or plan.real)
     task = task_of_model(settings.model)
     records, test_split = (labelled_boxes if task == "boxes" else labelled_part)(test, plan.test_split)
-    seeds = [settings.seed + k for k in range(plan.seeds)]
-    cells = [(fraction, seed) for fraction in plan.fractions for seed in seeds]
-    materials = {
-        cell: _material(plan, *cell, masks=task == "mask") for cell in cells
-    }  # every impossible row is said now
-    for material in materials.values():
+    cells = cells_of(settings, plan, out, test_split=test_split, metrics=metrics, task=task, device=device)
+    materials = [cell.material() for cell in cells]  # every impossible row is said now
+    for material in materials:
         known = set(material.ids.get(test.root.resolve().name, ())) & {r.id for r in records}
         if known:
             raise IrstkitError(f"{len(known)} images of {test_split!r} are trained on", path=test.root)
     described = {
         "settings": {k: v for k, v in settings.as_dict().items() if k != "seed"},
         "total": plan.total,
-        "data": {c: materials[cells[0]].about[c]["split_hash"] for c in ("real", "synthetic")},
+        "data": {c: materials[0].about[c]["split_hash"] for c in ("real", "synthetic")},
         "test": {"name": test.root.resolve().name, "split": test_split, "images": len(records)},
         "metrics": {k: getattr(metrics, k) for k in ("threshold", "distance", "matching", "connectivity")},
     }
     _check_same(out, described)
     with occupied(out):
-        rows: list[dict[str, Any]] = []
         deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-        for number, cell in enumerate(cells, start=1):
-            fraction, seed = cell
-            folder = out / "runs" / f"{fraction}-seed{seed}"
-            result = _finished(folder, materials[cell])
-            if result is None:
-                note(f"run {number} of {len(cells)}: real fraction {fraction}, seed {seed}")
-                begun = (folder / "last.pt").exists() or (folder / "stage1").exists()
-                report = fit(
-                    replace(settings, seed=seed),
-                    materials[cell],
-                    folder,
-                    device=device,
-                    resume=begun,
-                    overwrite=folder.exists() and not begun,
-                    max_minutes=None if deadline is None else max(1e-3, (deadline - time.monotonic()) / 60),
+        results = [cell.finished(material) for cell, material in zip(cells, materials, strict=True)]
+        todo = [k for k, result in enumerate(results) if result is None]
+        number = {cells[k].folder: f"run {k + 1} of {len(cells)}" for k in todo}
+        if jobs > 1 and len(todo) > 1:
+            threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+            note(f"{len(todo)} runs, {jobs} at a time, {threads} threads each")
+
+            def ended(cell: Cell, finished: bool) -> None:
+                note(f"{number[cell.folder]}: {cell.name}, {'done' if finished else 'stopped'}")
+                bar.advance()
+
+            with progress("sweep", len(todo), unit="runs") as bar:
+                complete = at_once(
+                    [cells[k] for k in todo], jobs, threads=threads, deadline=deadline, ended=ended
                 )
-                if report["status"] != "finished":
-                    note(f"the sweep stops here; called again it goes on with run {number} of {len(cells)}")
-                    return _write(out, described, rows, task, complete=False)
-                if task == "boxes":
-                    result = _as_row(
-                        score_boxes(folder, test, test_split, distance=metrics.distance, device=device)
-                    )
-                else:
-                    source = open_source(folder / "best.pt", records, device=device)
-                    result = evaluate(source, test, test_split, settings=metrics)
-                result = {**result, "fraction": fraction, "seed": seed, "run_weights": report["weights"]}
-                write_json(folder / "result.json", result, indent=2)
-            rows.append(result)
-        return _write(out, described, rows, task, complete=True)
-
-
-def _as_row(result: dict[str, Any]) -> dict[str, Any]:
-    """A result of boxes with its operating point and its Pd and Fa on the outside, as a row of the table."""
-    at, centre = result["operating"], result["centre"]
-    flat = {k: at[k] for k in ("precision", "recall", "f1")} | {k: centre[k] for k in ("pd", "fa")}
-    return {**{k: v for k, v in result.items() if k != "curve"}, **flat, "images": result["frames"]}
-
-
-def _material(plan: Plan, fraction: float | str, seed: int, *, masks: bool) -> Material:
-    return compose(
-        plan.real,
-        plan.synthetic,
-        real_split=plan.real_split,
-        synthetic_split=plan.synthetic_split,
-        fraction=fraction,
-        total=plan.total,
-        seed=seed,
-        masks=masks,
-    )
+            results = [cell.finished(material) for cell, material in zip(cells, materials, strict=True)]
+        else:
+            complete = True
+            for k in todo:
+                note(f"{number[cells[k].folder]}: {cells[k].name}")
+                left = None if deadline is None else max(1e-3, (deadline - time.monotonic()) / 60)
+                results[k] = cells[k].run(materials[k], left)
+                if results[k] is None:
+                    complete = False
+                    break
+        if not complete:
+            note("the sweep stops here; the same command goes on")
+        rows = [result for result in results if result is not None]
+        return _write(out, described, rows, task, complete=complete)
 
 
 def _check_same(out: Path, described: dict[str, Any]) -> None:
@@ -180,20 +142,6 @@ def _check_same(out: Path, described: dict[str, Any]) -> None:
             differing = [k for k in {**before, **value} if before.get(k) != value.get(k)]
             what = ", ".join(f"{k} {before.get(k)!r}, now {value.get(k)!r}" for k in differing)
         raise IrstkitError(f"holds a sweep of other {key}: {what}", path=out, hint="name another --out")
-
-
-def _finished(folder: Path, material: Material) -> dict[str, Any] | None:
-    """The result of a run that was trained to its end on these images and scored."""
-    if not (folder / "result.json").exists() or not (folder / "run.json").exists():
-        return None
-    run, result = read_run(folder), read_json(folder / "result.json")
-    if (
-        run["status"] != "finished"
-        or run["data"] != material.about
-        or result["run_weights"] != run["weights"]
-    ):
-        return None
-    return result
 
 
 def _write(

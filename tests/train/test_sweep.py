@@ -1,12 +1,18 @@
 """Sweeps: every cell once, the table by hand, going on where it stopped, refusals."""
 
 import json
+import os
 import statistics
 
 import pytest
 
+from irstkit.annotate.errors import IrstkitError
 from irstkit.annotate.files import occupied
+from irstkit.train import sweep_cells
+from irstkit.train.metrics import Settings as Metrics
+from irstkit.train.settings import settings_from
 from irstkit.train.sweep import markdown, summary
+from irstkit.train.sweep_cells import Plan, cells_of
 
 SMALL = ("--option", "base=3", "--crop", 32, "--batch", 2, "--threads", 1, "--device", "cpu", "--steps", 3)
 
@@ -116,3 +122,43 @@ def test_summary_by_hand():
     }  # fmt: skip
     text = markdown(report)
     assert "| 0.1 | 1 | 2 | 2 | 30.00 ± 14.14 |" in text and "undefined" in text and "Not complete" in text
+
+
+def test_several_at_a_time_are_one_after_the_other(irstkit, sets, tmp_path):
+    few = ("--fractions", "0,real", "--seeds", 1)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert sweep(irstkit, sets, whole, *few).exit_code == 0
+    held = parts / "runs" / "0.0-seed0"
+    assert sweep(irstkit, sets, parts, *few, "--max-minutes", 1e-9).exit_code == 0, "makes the folder"
+    with occupied(held):  # one of the two cannot run
+        result = sweep(irstkit, sets, parts, *few, "--jobs", 2)
+    assert result.exit_code == 1 and "another process is writing here" in result.stderr
+    assert not json.loads((parts / "sweep.json").read_text())["complete"]
+    result = sweep(irstkit, sets, parts, *few, "--jobs", 2, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["complete"]
+    for name in ("sweep.csv", "sweep.md"):
+        assert (whole / name).read_text() == (parts / name).read_text()
+    for run in ("0.0-seed0", "real-seed0"):
+        one, other = (json.loads((p / "runs" / run / "run.json").read_text()) for p in (whole, parts))
+        assert one["weights"] == other["weights"]
+
+
+def test_a_run_that_dies_is_an_error_that_names_it(sets, tmp_path, monkeypatch):
+    settings = settings_from({"model": "sd2net", "options": {"base": 3}, "crop": 32, "batch": 2, "steps": 3})
+    plan = Plan(str(sets[0]), str(sets[1]), total=8, fractions=(0.5,), seeds=1)
+    (cell,) = cells_of(
+        settings, plan, tmp_path, test_split="own/test", metrics=Metrics(), task="mask", device="cpu"
+    )
+    ended = []
+    monkeypatch.setattr(sweep_cells, "_child", dies)
+    with pytest.raises(IrstkitError, match=r"real fraction 0.5, seed 0 ended with status 3"):
+        sweep_cells.at_once(
+            [cell, cell], 1, threads=1, deadline=None, ended=lambda c, done: ended.append(done)
+        )
+    assert ended == [False], "nothing is started after it"
+
+
+def dies(*arguments):
+    """In place of a cell: what a process does that runs out of memory."""
+    os._exit(3)
