@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from irstkit.annotate.errors import IrstkitError
 from irstkit.train.losses import final, soft_iou, supervised
-from irstkit.train.models import build, count_parameters
+from irstkit.train.models import build, count_parameters, layers
 from irstkit.train.models.acm import BasicBlock, Modulation
 from irstkit.train.models.datransnet import GFEM, NEIGHBOURS, DATrans, InceptionHead, differences
 from irstkit.train.models.dnanet import Block
@@ -291,3 +291,13 @@ def test_resize_by_products_is_interpolation(source, target, corners):
     torch.testing.assert_close(b, a, rtol=1e-6, atol=1e-6)
     half = resize_by_products(x.detach().bfloat16(), target, corners=corners)
     assert half.dtype == torch.bfloat16
+
+
+def test_matrices_of_resize_stay_where_they_are():
+    """A recorded step reads them where they lay when it was recorded, whatever sizes come later."""
+    x = torch.rand(1, 1, 4, 4)
+    resize_by_products(x, (8, 8), corners=False)
+    first = layers._bilinear(4, 8, False, torch.float32, x.device)
+    for size in range(9, 400):
+        resize_by_products(x, (size, size + 1), corners=False)
+    assert layers._bilinear(4, 8, False, torch.float32, x.device) is first

@@ -70,7 +70,9 @@ def resize(x: Tensor, size: Sequence[int], *, corners: bool) -> Tensor:
     algorithms are asked for, a gather whose gradient sorts all indices. As two matrix products it is neither.
     """
     if x.device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
-        return resize_by_products(x, size, corners=corners)
+        if torch.is_grad_enabled() and x.requires_grad:
+            return resize_by_products(x, size, corners=corners)
+        return torch.ops.aten.upsample_bilinear2d(x, list(size), corners)  # forward it is reproducible
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=corners)
 
 
@@ -83,7 +85,9 @@ def resize_by_products(x: Tensor, size: Sequence[int], *, corners: bool) -> Tens
         return (rows @ (x.to(wide) @ columns.T)).to(x.dtype)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(
+    maxsize=None
+)  # never dropped: a recorded step reads them where they lie; a training has a few dozen
 def _bilinear(source: int, target: int, corners: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(target, source): the weights of bilinear interpolation along one axis, rows summing to 1."""
     at = torch.arange(target, dtype=torch.float64)
