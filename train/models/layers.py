@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -85,9 +85,7 @@ def resize_by_products(x: Tensor, size: Sequence[int], *, corners: bool) -> Tens
         return (rows @ (x.to(wide) @ columns.T)).to(x.dtype)
 
 
-@lru_cache(
-    maxsize=None
-)  # never dropped: a recorded step reads them where they lie; a training has a few dozen
+@cache  # never dropped: a recorded step reads them where they lie; a training has a few dozen
 def _bilinear(source: int, target: int, corners: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(target, source): the weights of bilinear interpolation along one axis, rows summing to 1."""
     at = torch.arange(target, dtype=torch.float64)
