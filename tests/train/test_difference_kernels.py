@@ -21,6 +21,8 @@ for mode in ("zeros", "reflect"):
             found = difference_kernels.sums(x, o, mode, squares=squares)
             for sums, exact in list(zip(found, wanted))[: 1 + squares]:
                 torch.testing.assert_close(differences._in_order(sums).double(), exact, rtol=1e-4, atol=1e-4)
+x = torch.ones(1, 4, 4)
+assert difference_kernels.sums(x, x, "zeros", squares=True)[0][0, 0, 0] == 7, "what check() looks for"
 print("equal")
 """
 

@@ -169,3 +169,17 @@ def test_sums_of_a_gpu_are_those_of_the_cpu(monkeypatch, mode, planes, height, w
         torch.testing.assert_close(found[0], wanted[0], rtol=1e-12, atol=1e-12)
         if squares:
             torch.testing.assert_close(found[1], wanted[1], rtol=1e-12, atol=1e-12)
+
+
+def test_where_the_kernel_does_not_build_it_is_said(monkeypatch):
+    kernels = pytest.importorskip("irstkit.train.models.difference_kernels")
+
+    def check():
+        raise RuntimeError("Failed to find C compiler. Please specify via CC\nmore")
+
+    said = []
+    monkeypatch.setattr(kernels, "check", check)
+    monkeypatch.setattr(differences, "note", said.append)
+    assert differences._kernels.__wrapped__("cuda") is None
+    assert differences._kernels.__wrapped__("cpu") is None, "nothing to say"
+    assert len(said) == 1 and "Failed to find C compiler" in said[0] and "more" not in said[0]

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...annotate.console import note
+
 DILATIONS = (1, 3)
 NEIGHBOURS = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
 """(row, column) of the -1 in the 3x3 kernels, (1, 1) holding the +1. Kernels k and k + 4 are opposite."""
@@ -170,10 +172,17 @@ def _in_order(sums: Tensor) -> Tensor:
 
 @lru_cache
 def _kernels(device: str) -> Any:
-    """The module of kernels for that kind of device, or None."""
+    """The module of kernels for that kind of device, or None where they do not run (Triton needs a C compiler)."""
     if device != "cuda" or importlib.util.find_spec("triton") is None:
         return None
-    return importlib.import_module(".difference_kernels", __package__)
+    try:
+        found = importlib.import_module(".difference_kernels", __package__)
+        found.check()
+    except Exception as error:  # of Triton, the compiler or the driver; all end in the same way
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        note(f"SD2M's sums without their kernel, which takes longer: {reason}")
+        return None
+    return found
 
 
 def _kernel(a: Tensor) -> Tensor:
