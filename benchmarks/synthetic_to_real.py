@@ -46,8 +46,11 @@ OURS: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "places-anywhere": (SIRST + NUDT, "real", ("placement.regions=false",)),
     "procedural-backgrounds": (("procedural",), "real", ()),
     "preset-nudt": (SIRST + NUDT, "nudt", ()),
+    "negatives": (SIRST + NUDT, "real", ("negatives.count={values: [0, 1, 2, 3]}",)),
+    "copies": (SIRST + NUDT, "real", ("copies.count=3",)),
 }
-ARMS = ["ours", "nudt", "nuaa", "ours-nudt-backgrounds", "mixed", *list(OURS)[2:]]
+CURRICULUM = ["--curriculum", 0.5]
+ARMS = ["ours", "nudt", "nuaa", "ours-nudt-backgrounds", "mixed", *list(OURS)[2:], "curriculum"]
 
 
 HEAD = """# From synthetic to real
@@ -163,8 +166,8 @@ def material(given: argparse.Namespace, arm: str) -> tuple[list[object], object]
         folder, recipe = make(given, "ours")
         share = ["--real", real, "--synthetic", folder, "--real-fraction", 0.16, "--total", COUNT]
         return share, recipe
-    folder, recipe = make(given, arm)
-    return ["--synthetic", folder], recipe
+    folder, recipe = make(given, "ours" if arm == "curriculum" else arm)
+    return ["--synthetic", folder, *(CURRICULUM if arm == "curriculum" else [])], recipe
 
 
 def make(given: argparse.Namespace, arm: str) -> tuple[Path, object]:
