@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -76,6 +77,26 @@ def test_doctor_names_what_is_missing(irstkit, monkeypatch):
     assert checks["scipy"].status == "old" and "scipy" in checks["scipy"].todo
     result = irstkit("doctor")
     assert result.exit_code == 1 and "scipy" in result.stdout  # the core is unfit
+
+
+@pytest.mark.parametrize("builds", [True, False], ids=["kernel builds", "no compiler"])
+def test_doctor_looks_at_a_gpu(monkeypatch, builds):
+    torch = pytest.importorskip("torch")
+    kernels = pytest.importorskip("irstkit.train.models.difference_kernels")
+    from irstkit import doctor
+
+    def check():
+        if not builds:
+            raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(kernels, "check", check)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    card = SimpleNamespace(name="a card", total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
+    text, advice = doctor.device()
+    assert text.startswith("cuda: a card, 80 GiB") and text.endswith("(and 1 more)")
+    assert ("C compiler such as gcc" in advice) != builds
 
 
 def test_bug_report_names_no_folder_of_the_user(irstkit):
