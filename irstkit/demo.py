@@ -183,7 +183,7 @@ def real_chain(
     chain.run("data", "info", data)
     chain.run(
         "synth", "images", "--out", synthetic, "--count", count or real_count, "--seed", seed,
-        "--backgrounds", data, "--preset", "nudt",
+        "--backgrounds", data, "--preset", "real",
     )  # fmt: skip
     describe(chain, synthetic, out)
     runs = {}
