@@ -55,7 +55,11 @@ def _splits(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
     "May be given several times.  [default: procedural]",
 )
 @click.option(
-    "--preset", default="nudt", show_default=True, help="Name (see `irstkit synth presets`) or a YAML file."
+    "--preset",
+    default="nudt",
+    show_default=True,
+    help="Name (see `irstkit synth presets`) or a YAML file: 'nudt' is NUDT-SIRST's style, 'real' taught detectors of real "
+    "targets more (docs/synth.md).",
 )
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a preset's key: contrast.ring=5."
@@ -119,7 +123,7 @@ def images(
 
     \b
     Examples:
-      irstkit synth images --out synth/ --count 500 --seed 1 --backgrounds NUAA-SIRST --preset nudt
+      irstkit synth images --out synth/ --count 500 --seed 1 --backgrounds NUAA-SIRST --preset real
       irstkit synth images --out synth/ --count 500 --backgrounds my_frames/ --exclude NUAA-SIRST:50_50/test
       irstkit synth images --out look.png --preview 16 --backgrounds my_frames/ --set contrast.dark=0.5
       irstkit synth images --out synth/ --count 100000 --dask tcp://10.0.0.5:8786
