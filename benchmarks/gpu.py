@@ -219,7 +219,7 @@ def main() -> None:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """The steps of all runs, and the last run's forward passes."""
+    """The steps of all runs."""
     lines = [
         "| network | batch x size | any order | sorted | ours | recorded | card, torch, commit |",
         "|---|---|---|---|---|---|---|",

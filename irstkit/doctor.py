@@ -253,7 +253,11 @@ def device() -> tuple[str, str]:
         card = torch.cuda.get_device_properties(0)
         more = f" (and {torch.cuda.device_count() - 1} more)" if torch.cuda.device_count() > 1 else ""
         text = f"cuda: {card.name}, {card.total_memory / 2**30:.0f} GiB, torch {torch.__version__}{more}"
-        return text, _kernel_advice()
+        from .train.models.differences import no_kernels
+
+        reason = no_kernels()
+        needs = "Triton needs a C compiler such as gcc, and Python's headers"
+        return text, f"SD2Net trains without its kernel, slower: {reason} ({needs})" if reason else ""
     cpu = f"cpu: {torch.get_num_threads()} threads, torch {torch.__version__}"
     if torch.version.cuda is None:
         return cpu, "this torch is built without CUDA; for an NVIDIA GPU install the plain 'torch' package"
@@ -261,18 +265,6 @@ def device() -> tuple[str, str]:
         cpu,
         f"torch is built for CUDA {torch.version.cuda} but sees no GPU (with one: check 'nvidia-smi' and its driver)",
     )
-
-
-def _kernel_advice() -> str:
-    """What to do where SD2Net's kernel does not run on the GPU."""
-    try:
-        from .train.models import difference_kernels
-
-        difference_kernels.check()
-    except Exception as error:  # of Triton, the compiler or the driver
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return f"SD2Net trains without its kernel, slower: {reason} (Triton needs a C compiler such as gcc, and Python's headers)"
-    return ""
 
 
 def database() -> tuple[str, list[str]]:

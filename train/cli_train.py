@@ -207,7 +207,7 @@ def sweep(model: str, out: Path, as_json: bool, **given: Any) -> None:
     All rows run the same number of steps and are selected on the same validation images. OUT gets sweep.md
     (mean and deviation over seeds), sweep.csv, sweep.json, sweep.png and the runs. Killed or stopped, the
     same command goes on where it was. Small networks leave cores and GPUs idle: --jobs runs several at a time (on a
-    GPU with NVIDIA's MPS: docs/train.md), with the same numbers.
+    GPU with NVIDIA's MPS: docs/train.md); with the same --threads the numbers are the same.
 
     \b
     Examples:

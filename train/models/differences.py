@@ -170,19 +170,26 @@ def _in_order(sums: Tensor) -> Tensor:
     return torch.cat(around, dim=2).flatten(1)
 
 
+def no_kernels() -> str:
+    """Why the GPU's kernel does not run here (Triton needs a C compiler); empty where it does."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    try:
+        importlib.import_module(".difference_kernels", __package__).check()
+    except Exception as error:  # of Triton, the compiler or the driver; all end in the same way
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ""
+
+
 @lru_cache
 def _kernels(device: str) -> Any:
-    """The module of kernels for that kind of device, or None where they do not run (Triton needs a C compiler)."""
-    if device != "cuda" or importlib.util.find_spec("triton") is None:
+    """The module of kernels for that kind of device, or None."""
+    if device != "cuda":
         return None
-    try:
-        found = importlib.import_module(".difference_kernels", __package__)
-        found.check()
-    except Exception as error:  # of Triton, the compiler or the driver; all end in the same way
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if reason := no_kernels():
         note(f"SD2M's sums without their kernel, which takes longer: {reason}")
         return None
-    return found
+    return importlib.import_module(".difference_kernels", __package__)
 
 
 def _kernel(a: Tensor) -> Tensor:
