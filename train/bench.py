@@ -19,7 +19,7 @@ from .losses import final, soft_iou, supervised
 from .models import build, count_parameters
 from .optimise import optimiser_of
 from .predictor import choose_device
-from .runtime import deterministic
+from .runtime import deterministic, memory_kept
 from .settings import Settings
 
 COUNTED = (
@@ -43,8 +43,8 @@ def bench(
     Returns
     -------
     ``parameters``; ``macs`` an image (``macs_counted`` says how); ``forward_seconds`` and
-    ``step_seconds`` (forward, Soft-IoU, backward, Adam) of a batch, medians of ``rounds`` after a warm-up; on a GPU the step is as
-    ``fit`` takes it: deterministic, of networks of masks replayed as one CUDA graph;
+    ``step_seconds`` (forward, Soft-IoU, backward, Adam) of a batch, medians of ``rounds`` after a warm-up; the step is as ``fit``
+    takes it: on a GPU deterministic, of networks of masks replayed as one CUDA graph, on the CPU with memory kept;
     ``step_batch``, 2 where a network cannot train on one; ``latency_seconds`` of one image; ``images_per_second`` (forward); ``memory_mib``, the peak of a step
     (the device's allocator; on the CPU the growth of the process' largest resident size on Linux, 0 where an
     earlier peak was higher).
@@ -158,7 +158,8 @@ def _step(
         Path("/proc/self/clear_refs").write_text(
             "5", encoding="ascii"
         )  # resets the largest size, where allowed
-    seconds = _time(once, device, rounds)
+    with memory_kept():
+        seconds = _time(once, device, rounds)
     after = _resident_mib("VmHWM")
     return seconds, None if before is None or after is None else round(max(0.0, after - before), 1)
 

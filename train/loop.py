@@ -30,6 +30,7 @@ from .runtime import (
     board_writer,
     cpu_name,
     deterministic,
+    memory_kept,
     out_of_memory,
     random_state,
     seed_everything,
@@ -80,7 +81,7 @@ def fit(
         For a folder in use, settings or images that differ on resuming, a loss that is not finite, or a batch
         that does not fit in memory. Nothing is written before all inputs were checked.
     """
-    with deterministic():
+    with deterministic(), memory_kept():
         run = _Run(settings, material, Path(out), device, overwrite, resume, cuda_graph)
         if started is not None:
             started()
