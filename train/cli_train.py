@@ -59,6 +59,13 @@ from .cli_options import (
     help="Stop after this time, with everything saved.",
 )
 @click.option(
+    "--save-minutes",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Write last.pt between validations too where the one before is older than this: the most that a killed run loses.",
+)
+@click.option(
     "--cuda-graph/--no-cuda-graph",
     default=True,
     show_default=True,
@@ -76,7 +83,8 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     \b
     OUT holds best.pt, last.pt, log.csv, run.json and tensorboard/ (tensorboard --logdir OUT); of a recipe in
     stages (dfar's best) stage1/ and stage2/ too, each what the next one starts from.
-    SIGTERM and Ctrl-C finish the step, save last.pt and end with status 0; --resume goes on.
+    SIGTERM and Ctrl-C finish the step, save last.pt and end with status 0; --resume goes on, also with a run
+    that was killed: last.pt is written with each validation, and at least every --save-minutes.
 
     \b
     Examples:
@@ -98,9 +106,8 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     set_threads(given.pop("threads"))
     material_keys = ("real", "synthetic", "real_split", "synthetic_split", "real_fraction", "total")
     chosen = {k: given.pop(k) for k in material_keys}
-    control = {
-        k: given.pop(k) for k in ("device", "overwrite", "resume", "max_steps", "max_minutes", "cuda_graph")
-    }
+    names = ("device", "overwrite", "resume", "max_steps", "max_minutes", "save_minutes", "cuda_graph")
+    control = {k: given.pop(k) for k in names}
     stream = given.pop("stream")
     if control["resume"] and given["init"]:
         raise click.UsageError("--init is where training starts; a run that is resumed has started")

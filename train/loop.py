@@ -37,9 +37,8 @@ from .runtime import (
     set_random_state,
     signals,
 )
-from .sequence import is_clip_model
 from .settings import Settings, learning_rate, stage_lengths
-from .tasks import MaskTask, task_of
+from .tasks import MaskTask, check_output, task_of
 
 
 def fit(
@@ -52,6 +51,7 @@ def fit(
     resume: bool = False,
     max_steps: int | None = None,
     max_minutes: float | None = None,
+    save_minutes: float = 10.0,
     cuda_graph: bool = True,
     started: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
@@ -66,6 +66,8 @@ def fit(
     resume
         Go on with the run in ``out``; its settings and images must be the same. On the CPU, with the same
         number of threads, the end is that of an uninterrupted run, to the bit.
+    save_minutes
+        Between validations too write ``last.pt`` where the one before is older: what a killed process loses.
     cuda_graph
         On a GPU, networks of masks: record a step and replay it (see :mod:`.captured`).
     started
@@ -85,7 +87,7 @@ def fit(
         run = _Run(settings, material, Path(out), device, overwrite, resume, cuda_graph)
         if started is not None:
             started()
-        return run.train(max_steps, max_minutes)
+        return run.train(max_steps, max_minutes, save_minutes)
 
 
 class _Run:
@@ -128,7 +130,7 @@ class _Run:
             raise IrstkitError(
                 f"crop is {settings.crop}, expected a multiple of {stride} for {settings.model}"
             )
-        _check_output(self.net, settings)
+        check_output(self.net, settings)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on settings that are ours to make
             self.fabric = fabric_module.Fabric(
@@ -165,14 +167,15 @@ class _Run:
 
     # ------------------------------------------------------------------------------------------ the loop
 
-    def train(self, max_steps: int | None, max_minutes: float | None) -> dict[str, Any]:
+    def train(self, max_steps: int | None, max_minutes: float | None, save_minutes: float) -> dict[str, Any]:
         """Run to the end, or to the first reason to stop before it; the folder is held against other processes."""
         self.out.mkdir(parents=True, exist_ok=True)
         with occupied(self.out):
-            return self._train(max_steps, max_minutes)
+            return self._train(max_steps, max_minutes, save_minutes)
 
-    def _train(self, max_steps: int | None, max_minutes: float | None) -> dict[str, Any]:
-        begun, first = time.monotonic(), self.step
+    def _train(self, max_steps: int | None, max_minutes: float | None, save_minutes: float) -> dict[str, Any]:
+        self._saved_at = begun = time.monotonic()
+        first = self.step
         if not self.resumed:
             clear_folder(self.out)
         clear_half_written(self.out)
@@ -197,6 +200,8 @@ class _Run:
                     or self.step == self.steps
                 ):
                     self._end_epoch(board)
+                elif time.monotonic() - self._saved_at >= 60 * save_minutes:
+                    self._save_last()
                 if signalled:
                     reason = f"{signalled[0]} received"
                 elif max_steps is not None and self.step - first >= max_steps and self.step < self.steps:
@@ -349,9 +354,9 @@ class _Run:
             "threads": torch.get_num_threads(),
         }
         save_checkpoint(self.out / "last.pt", content)
-        self._saved = self.step
+        self._saved, self._saved_at = self.step, time.monotonic()
 
-    _saved = -1
+    _saved, _saved_at = -1, 0.0
 
     def _check_same(self, former: dict[str, Any]) -> None:
         """Refuse to go on with other settings or images; a longer run is no difference but is said."""
@@ -419,29 +424,3 @@ class _Run:
             "threads": torch.get_num_threads(),
             "versions": versions(),
         }
-
-
-# -------------------------------------------------------------------------------------------------- helpers
-
-
-@torch.inference_mode()
-def _check_output(net: nn.Module, s: Settings) -> None:
-    """Refuse a network that gives neither logit maps nor boxes, before anything is written."""
-    checked: Any = net
-    frames = (checked.window,) if is_clip_model(net) else ()
-    net.eval()
-    try:
-        output = net(torch.zeros(1, *frames, int(getattr(net, "in_channels", 1)), s.crop, s.crop))
-        if getattr(net, "task", "mask") == "boxes":
-            boxes, scores = checked.decode(output)
-            assert boxes.shape[:2] == scores.shape and boxes.shape[2:] == (4,)
-            return
-    except (ValueError, TypeError) as error:
-        raise IrstkitError(f"{s.model} does not take {s.crop}x{s.crop} images: {error}") from error
-    finally:
-        net.train()
-    for one in [output] if isinstance(output, Tensor) else output:
-        if not isinstance(one, Tensor) or one.dim() != 4 or one.shape[:2] != (1, 1):
-            raise IrstkitError(
-                f"{s.model} gives neither boxes nor a mask: its output is not (B, 1, H, W) logits"
-            )

@@ -32,6 +32,7 @@ def fit(
     resume: bool = False,
     max_steps: int | None = None,
     max_minutes: float | None = None,
+    save_minutes: float = 10.0,
     cuda_graph: bool = True,
 ) -> dict[str, Any]:
     """:func:`.loop.fit`, after the stages of ``settings`` where it has some. Stopped in a stage it is resumed there.
@@ -42,10 +43,10 @@ def fit(
     ``steps`` of that stage.
     """
     out = Path(out)
+    how: dict[str, Any] = {"device": device, "save_minutes": save_minutes, "cuda_graph": cuda_graph}
     if not settings.stages or (resume and (out / "last.pt").exists()):
         return fit_one(
-            settings, material, out, device=device, overwrite=overwrite, resume=resume, max_steps=max_steps,
-            max_minutes=max_minutes, cuda_graph=cuda_graph,
+            settings, material, out, overwrite=overwrite, resume=resume, max_steps=max_steps, max_minutes=max_minutes, **how,
             started=partial(clear_stages, out) if overwrite else None,
         )  # fmt: skip
     prepare_folder(out, overwrite=overwrite, resume=resume)
@@ -73,9 +74,9 @@ def fit(
             going_on = not fresh and (folder / "last.pt").exists()
             before = read_run(folder)["step"] if going_on else 0
             report = fit_one(
-                one, material, folder, device=device, resume=going_on, overwrite=folder.exists() and not going_on,
+                one, material, folder, **how, resume=going_on, overwrite=folder.exists() and not going_on,
                 max_steps=left, max_minutes=None if end is None else max(1e-3, (end - time.monotonic()) / 60),
-                cuda_graph=cuda_graph, started=partial(_begin, out, begun, fresh),
+                started=partial(_begin, out, begun, fresh),
             )  # fmt: skip
             fresh = False
             left = None if left is None else left - (report["step"] - before)
@@ -87,8 +88,8 @@ def fit(
         init = str(folder)
     note(f"stage {len(lengths)} of {len(lengths)}: the whole network, {lengths[-1]} {unit}")
     return fit_one(
-        replace(settings, init=init), material, out, device=device, overwrite=True, max_steps=left,
-        max_minutes=None if end is None else max(1e-3, (end - time.monotonic()) / 60), cuda_graph=cuda_graph,
+        replace(settings, init=init), material, out, **how, overwrite=True, max_steps=left,
+        max_minutes=None if end is None else max(1e-3, (end - time.monotonic()) / 60),
     )  # fmt: skip
 
 

@@ -328,3 +328,26 @@ class ClipPredictor:
         for group in groups:
             frames = [read(r) for r in group.records]
             yield from zip(group.records, self.sequence(frames, group.numbers), strict=True)
+
+
+@torch.inference_mode()
+def check_output(net: nn.Module, s: Settings) -> None:
+    """Refuse a network that gives neither logit maps nor boxes, before anything is written."""
+    checked: Any = net
+    frames = (checked.window,) if is_clip_model(net) else ()
+    net.eval()
+    try:
+        output = net(torch.zeros(1, *frames, int(getattr(net, "in_channels", 1)), s.crop, s.crop))
+        if getattr(net, "task", "mask") == "boxes":
+            boxes, scores = checked.decode(output)
+            assert boxes.shape[:2] == scores.shape and boxes.shape[2:] == (4,)
+            return
+    except (ValueError, TypeError) as error:
+        raise IrstkitError(f"{s.model} does not take {s.crop}x{s.crop} images: {error}") from error
+    finally:
+        net.train()
+    for one in [output] if isinstance(output, Tensor) else output:
+        if not isinstance(one, Tensor) or one.dim() != 4 or one.shape[:2] != (1, 1):
+            raise IrstkitError(
+                f"{s.model} gives neither boxes nor a mask: its output is not (B, 1, H, W) logits"
+            )

@@ -107,6 +107,32 @@ def test_stopped_and_resumed_is_uninterrupted(changes, stop, split_pairs, tmp_pa
     assert logs[0] == logs[1]
 
 
+def test_a_killed_run_goes_on_where_it_was_last_saved(split_pairs, tmp_path, monkeypatch):
+    """Between validations too: epochs can be hours long."""
+    material = compose(split_pairs(7, 2), None)
+    settings = small(steps=8, validate_every=100)
+    loop.fit(settings, material, tmp_path / "whole", device="cpu")
+    rate = loop.learning_rate
+
+    def killed(s, step, steps):
+        if step == 5:
+            raise KeyboardInterrupt
+        return rate(s, step, steps)
+
+    monkeypatch.setattr(loop, "learning_rate", killed)
+    for minutes, saved in ((60, False), (0, True)):
+        with pytest.raises(KeyboardInterrupt):
+            loop.fit(
+                settings, material, tmp_path / "parts", device="cpu", overwrite=saved, save_minutes=minutes
+            )
+        assert (tmp_path / "parts" / "last.pt").exists() == saved
+    assert load_checkpoint(tmp_path / "parts" / "last.pt")["step"] == 5
+    monkeypatch.setattr(loop, "learning_rate", rate)
+    loop.fit(settings, material, tmp_path / "parts", device="cpu", resume=True)
+    for name in ("last.pt", "best.pt"):
+        assert hash_of(tmp_path / "parts" / name) == hash_of(tmp_path / "whole" / name)
+
+
 def test_a_curriculum_changes_what_is_seen_first_and_is_recorded(irstkit, split_pairs, tmp_path):
     root, out = split_pairs(8, 2), tmp_path / "run"
     arguments = ("--real", root, "--steps", 10, "--schedule", "constant", *SMALL)
