@@ -76,8 +76,10 @@ class Pixels:
         Whether the buffers lie in a temporary file, memory-mapped: above half of the machine's memory.
     """
 
-    def __init__(self, records: Sequence[Record], *, workers: int = 2) -> None:
+    def __init__(self, records: Sequence[Record], *, workers: int = 2, shown: bool = True) -> None:
         """Decode ``records`` (images and masks) on ``workers`` threads; the result does not depend on them.
+
+        ``shown``: with a progress bar, where the caller has none of its own.
 
         Raises
         ------
@@ -115,7 +117,8 @@ class Pixels:
             return boxes
 
         with ThreadPoolExecutor(workers) as pool:
-            self.boxes = list(track(pool.map(decode, range(len(records))), "decoding", len(records)))
+            decoded = pool.map(decode, range(len(records)))
+            self.boxes = list(track(decoded, "decoding", len(records)) if shown else decoded)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -2,14 +2,15 @@
 
 In each pass the shards come in a drawn order, ``window`` of them at once; the samples of a window come in a drawn order.
 Both follow from the seed, the pass and the window, and what a batch holds from its number, so that a run that resumes
-at step K decodes the window of that step and goes on as one that never stopped. Memory is that of two windows of
-decoded pixels at most (a batch may reach from one into the next): 131 KB a sample of 256x256 pixels in 8 bit.
+at step K decodes the window of that step and goes on as one that never stopped. While a window is used a thread
+decodes the next one. Memory is that of two windows of decoded pixels: 131 KB a sample of 256x256 pixels in 8 bit.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from itertools import accumulate
 from math import floor
@@ -109,6 +110,8 @@ class ShardBatches:
         self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
         self._real = Batches(Pixels(real), **self._options) if real else None
         self._open: dict[tuple[int, int], Batches] = {}
+        self._next: tuple[tuple[int, int], Future[Batches]] | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="next window")
         self._pass = lru_cache(maxsize=2)(self._make_pass)
         self._order = lru_cache(maxsize=4)(self._permutation)
 
@@ -136,17 +139,36 @@ class ShardBatches:
         order = self._order(_SAMPLES, (number << 32) + at, ends[at] - first)
         return number, at, int(order[rest - first])
 
+    def _decode(self, number: int, at: int) -> Batches:
+        records = self.shards.records(self._pass(number)[0][at])
+        return Batches(Pixels(records, shown=False), **self._options)
+
     def _decoded(self, number: int, at: int) -> Batches:
+        """A window, decoded now where it was not decoded ahead."""
         key = number, at
         if key not in self._open:
             while len(self._open) > 1:  # the window before is still needed by this batch at most
                 self._open.pop(next(iter(self._open)))
-            self._open[key] = Batches(Pixels(self.shards.records(self._pass(number)[0][at])), **self._options)
+            ahead, self._next = self._next, None
+            if ahead is not None and ahead[0] != key:
+                ahead[1].cancel()
+            self._open[key] = ahead[1].result() if ahead and ahead[0] == key else self._decode(*key)
         return self._open[key]
+
+    def _look_ahead(self, number: int, at: int) -> None:
+        """Only the window in use is kept, and the one after it begins to be decoded."""
+        for key in [k for k in self._open if k != (number, at)]:
+            del self._open[key]
+        windows = self._pass(number)[0]
+        key = (number, at + 1) if at + 1 < len(windows) else (number + 1, 0)
+        if self._pass(key[0])[0][key[1]] == windows[at]:  # one shard: each pass is the same window
+            self._open[key] = self._open[number, at]
+        elif self._next is None:
+            self._next = key, self._pool.submit(self._decode, *key)
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Batch ``step``: (B, 1, H, W) float32 images in 0..1 and masks of 0 and 1, on the device."""
-        images, masks = [], []
+        images, masks, place = [], [], None
         for position in range(step * self.batch_size, (step + 1) * self.batch_size):
             before = floor(position * self.real_share)
             if floor((position + 1) * self.real_share) > before:
@@ -155,8 +177,10 @@ class ShardBatches:
                 source, k = self._real, int(self._order(_REAL, before // count, count)[before % count])
             else:
                 number, at, k = self.locate(position - before)
-                source = self._decoded(number, at)
+                source, place = self._decoded(number, at), (number, at)
             image, mask = source.one(k, position)
             images.append(image)
             masks.append(mask)
+        if place is not None:
+            self._look_ahead(*place)
         return self._torch.cat(images).to(self.device), self._torch.cat(masks).to(self.device)

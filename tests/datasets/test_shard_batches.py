@@ -52,8 +52,8 @@ def test_two_windows_are_held_at_most_and_samples_are_those_of_batches(stored, m
     honest = module.Pixels
 
     class Counted(honest):
-        def __init__(self, records):
-            super().__init__(records)
+        def __init__(self, records, **options):
+            super().__init__(records, **options)
             loaded.append(len(records))
 
     monkeypatch.setattr(module, "Pixels", Counted)
@@ -63,7 +63,7 @@ def test_two_windows_are_held_at_most_and_samples_are_those_of_batches(stored, m
     seen = []
     for step in range(6):
         images, masks = batches.batch(step)
-        held.append(len(batches._open))
+        held.append(len(set(batches._open.values())) + (batches._next is not None))
         for j in range(2):
             number, at, k = batches.locate(2 * step + j)
             id = shards.records(batches._pass(number)[0][at])[k].id
@@ -71,7 +71,43 @@ def test_two_windows_are_held_at_most_and_samples_are_those_of_batches(stored, m
             assert torch.equal(images[j], truth[id][0][0]) and torch.equal(masks[j], truth[id][1][0])
     assert max(held) == 2 and set(loaded) <= {2, 3}
     assert len(set(seen[:11])) == 11
-    assert len(loaded) == 5  # four shards, and the first of the next pass
+    batches._next[1].result()
+    assert batches._pass(1)[0][0] == batches._pass(0)[0][-1]  # and so it is not decoded again
+    assert len(loaded) == 5  # four shards, and the second of the next pass ahead
+
+
+def test_one_shard_is_decoded_once(make_pairs, tmp_path, monkeypatch):
+    data = open_dataset(make_pairs(count=5))
+    export_shards(data, tmp_path / "s", size=5)
+    batches = ShardBatches(Shards(tmp_path / "s", read_index(tmp_path / "s")["shards"]), 2, 32, 5)
+    decoded = []
+    monkeypatch.setattr(
+        batches, "_decode", lambda *key: decoded.append(key) or ShardBatches._decode(batches, *key)
+    )
+    for step in range(10):
+        batches.batch(step)
+    assert decoded == [(0, 0)]
+
+
+def test_a_damaged_shard_ahead_is_told_when_its_turn_comes(stored):
+    _, shards = stored
+    batches = ShardBatches(shards, 1, 32, 5, window=1)
+    order = batches._pass(0)[0]
+    first = shards.rows[order[0][0]]["samples"]
+    path = shards.root / shards.rows[order[1][0]]["name"]
+    path.write_bytes(path.read_bytes()[:700])
+    for step in range(first):
+        batches.batch(step)
+    with pytest.raises(IrstkitError, match=path.name):
+        batches.batch(first)
+
+
+def test_going_back_does_not_take_what_was_decoded_ahead(stored):
+    _, shards = stored
+    batches, other = (ShardBatches(shards, 1, 32, 5, window=1) for _ in range(2))
+    wanted = [other.batch(k)[0] for k in range(11)]
+    for step in (0, 7, 1, 10, 3, 9, 0):
+        assert torch.equal(batches.batch(step)[0], wanted[step])
 
 
 def test_a_share_of_real_images_is_spread_evenly(stored, make_pairs):
