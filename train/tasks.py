@@ -340,7 +340,11 @@ def check_output(net: nn.Module, s: Settings) -> None:
         output = net(torch.zeros(1, *frames, int(getattr(net, "in_channels", 1)), s.crop, s.crop))
         if getattr(net, "task", "mask") == "boxes":
             boxes, scores = checked.decode(output)
-            assert boxes.shape[:2] == scores.shape and boxes.shape[2:] == (4,)
+            if boxes.shape[:2] != scores.shape or boxes.shape[2:] != (4,):
+                raise IrstkitError(
+                    f"{s.model} decodes to boxes of shape {tuple(boxes.shape)} and scores of "
+                    f"{tuple(scores.shape)}, expected (B, N, 4) and (B, N)"
+                )
             return
     except (ValueError, TypeError) as error:
         raise IrstkitError(f"{s.model} does not take {s.crop}x{s.crop} images: {error}") from error

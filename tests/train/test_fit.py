@@ -21,6 +21,7 @@ from irstkit.train.losses import LOSSES
 from irstkit.train.material import compose
 from irstkit.train.models import MODELS, build
 from irstkit.train.settings import RECIPES, Settings, learning_rate, load_recipe, recipe_names, settings_from
+from irstkit.train.tasks import check_output
 
 SMALL = ("--option", "base=3", "--crop", 32, "--batch", 2, "--threads", 1, "--device", "cpu")
 
@@ -383,6 +384,20 @@ def test_networks_that_give_neither_masks_nor_boxes_are_refused(split_pairs, tmp
             tmp_path / "r",
         )
     assert not (tmp_path / "r").exists()
+
+
+def test_networks_whose_boxes_have_another_shape_are_refused():
+    class Odd(torch.nn.Module):
+        task = "boxes"
+
+        def forward(self, images):
+            return images
+
+        def decode(self, output):
+            return torch.zeros(1, 3, 4), torch.zeros(1, 2)
+
+    with pytest.raises(IrstkitError, match=r"boxes of shape \(1, 3, 4\) and scores of \(1, 2\)"):
+        check_output(Odd(), settings_from({"model": "odd", "crop": 32}))
 
 
 def test_a_folder_in_use_is_kept(irstkit, split_pairs, tmp_path):
