@@ -3,6 +3,7 @@
     python benchmarks/synthetic_to_real.py --data PUBLIC --out WORK                    # every cell that is not done
     python benchmarks/synthetic_to_real.py --data PUBLIC --out WORK --arms ours nudt --seeds 0 --minutes 60
     python benchmarks/synthetic_to_real.py --data PUBLIC --out WORK --device cuda --jobs 8
+    python benchmarks/synthetic_to_real.py --data PUBLIC --out WORK --judge unseen --results FILE    # choose settings
     python benchmarks/synthetic_to_real.py --table                                     # the table of what is done
 
 PUBLIC holds the folders NUAA-SIRST, NUDT-SIRST and SIRST-V2-sample. A cell is an arm with a seed: SD2Net from
@@ -11,7 +12,8 @@ selected on real images) are scored on NUAA-SIRST 50_50/test, with 95 % interval
 on the cells side by side; one that is killed goes on at its last checkpoint. Results are kept in
 ``results/synthetic_to_real.json``, a row a cell with the generator's recipe, so that a later run only adds.
 Arms of our own images differ in one thing each (the ablation); all leave out backgrounds that are, or resemble,
-images of the test list, which the generator counts.
+images of the test list, which the generator counts. ``--judge unseen`` scores the images of the training list that
+a cell has not seen in place of the test list: settings are chosen by it.
 """
 
 from __future__ import annotations
@@ -22,14 +24,16 @@ import fcntl
 import json
 import os
 import statistics
+import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "synthetic_to_real.json"
-USUAL = {"model": "sd2net", "device": "cpu", "batch": 4}
+USUAL = {"model": "sd2net", "device": "cpu", "batch": 4, "set": [], "share": 0.5}
 """Of rows that do not say."""
 SIRST, NUDT = ("SIRST-V2-sample",), ("NUDT-SIRST:50_50/train",)
 COUNT = 663  # as many as NUDT-SIRST's training list has
@@ -52,7 +56,8 @@ OURS: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
 CURRICULUM = ["--curriculum", 0.5]
 TUNED = {"images": 106, "share": 0.2, "lr": 5e-4}
 """Real images, steps over those of ``ours``, learning rate (a quarter of the recipe's)."""
-ARMS = ["ours", "nudt", "nuaa", "ours-nudt-backgrounds", "mixed", "tuned", *list(OURS)[2:], "curriculum"]
+CHILDREN: set[subprocess.Popen[str]] = set()
+ARMS = ["ours", "nudt", "nuaa", "ours-nudt-backgrounds", "mixed", "balanced", "tuned", *list(OURS)[2:], "curriculum"]
 
 
 HEAD = """# From synthetic to real
@@ -61,8 +66,9 @@ HEAD = """# From synthetic to real
 trainings of DNA-Net beside it): SD2Net from scratch (recipe `best`), last
 weights; NUAA-SIRST 50_50/test (214 images, native size, threshold 0.5, optimal matching below 3 px). `ours`: 663 images of preset `real` on
 SIRST-V2-sample's and NUDT-SIRST's target-removed training images, near-twins of test images left out; `nudt`: NUDT-SIRST 50_50/train;
-`nuaa`: NUAA-SIRST 50_50/train, a tenth of each set aside; `mixed`: 106 images of `nuaa` and 557 of `ours`; `tuned`: the weights of `ours`
-trained on with 106 images of `nuaa` alone, a fifth of the steps more. The others are `ours` but for what they
+`nuaa`: NUAA-SIRST 50_50/train, a tenth of each set aside; `mixed`: 106 images of `nuaa` and 557 of `ours`; `balanced`: the same images,
+every second sample a real one (`--real-share 0.5`); `tuned`: the weights of `ours` trained on with 106 images of
+`nuaa` alone, a fifth of the steps more. The others are `ours` but for what they
 are named after (`OURS` in the script). Mean and deviation over seeds; the JSON beside this has intervals over images,
 recipes and hashes.
 """
@@ -91,7 +97,20 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="Cells at a time.")
     parser.add_argument("--made", action="store_true", help="WORK/images was brought here: make no images.")
     parser.add_argument("--results", type=Path, help="Where the rows are kept.")
+    parser.add_argument(
+        "--judge",
+        choices=["test", "unseen"],
+        default="test",
+        help="unseen: score the training list's images that a cell has not seen, to choose settings by; name other --results.",
+    )
+    parser.add_argument("--share", type=float, default=0.5, help="Of real samples in the arm balanced.")
+    parser.add_argument("--set", nargs="+", default=[], metavar="OPTION", help="Options of train fit, lr=1e-3.")
+    parser.add_argument("--unseen-of", type=Path, metavar="RUN", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.unseen_of:
+        print(json.dumps(unseen(given)))
+        return
+    signal.signal(signal.SIGTERM, stop)
     if given.results:
         global RESULTS
         RESULTS = given.results
@@ -101,6 +120,8 @@ def main() -> None:
         return
     if given.data is None or given.out is None:
         parser.error("--data and --out are needed")
+    if given.judge == "unseen" and not given.results:
+        parser.error("--judge unseen is no result of the protocol: name a file with --results")
     end = time.monotonic() + 60 * given.minutes if given.minutes else None
 
     def one(which: tuple[int, str]) -> None:
@@ -111,14 +132,25 @@ def main() -> None:
         list(pool.map(one, [(seed, arm) for seed in given.seeds for arm in given.arms]))
 
 
+def stop(*_: object) -> None:
+    """End with the trainings that were started, which save what they have."""
+    for child in list(CHILDREN):
+        child.terminate()
+    for child in list(CHILDREN):
+        child.wait()
+    os._exit(1)  # threads wait for cells that will not come
+
+
 def cell(given: argparse.Namespace, arm: str, seed: int, end: float | None) -> None:
     """One arm with one seed, unless it is done or another process works on it."""
     key = {"arm": arm, "seed": seed, "steps": given.steps, "crop": given.crop}
-    how = {"model": given.model, "device": given.device, "batch": given.batch}
+    how = {"model": given.model, "device": given.device, "batch": given.batch, "set": given.set}
+    if arm == "balanced":
+        how["share"] = given.share
     if any((key | how).items() <= (USUAL | row).items() for row in rows()):
         return
     name = "-".join(
-        [arm, f"{given.steps}x{given.crop}", f"s{seed}", *(str(v) for k, v in how.items() if v != USUAL[k])]
+        [arm, f"{given.steps}x{given.crop}", f"s{seed}", *(str(v) for k, v in how.items() if v != USUAL[k] and k != "set"), *given.set]
     )
     given.out.mkdir(parents=True, exist_ok=True)
     with (given.out / f"{name}.lock").open("w") as lock:
@@ -138,10 +170,13 @@ def cell(given: argparse.Namespace, arm: str, seed: int, end: float | None) -> N
         data, recipe = material(given, arm)
         if (report := fit(given, run, data, seed, end, start)) is None:
             return
-        scored = irstkit(
-            "train", "evaluate", run / "last.pt", "--data", given.data / "NUAA-SIRST", "--split", "50_50/test",
-            "--threads", 1, "--device", given.device, "--bootstrap", 1000, "--json",
-        )  # fmt: skip
+        if given.judge == "unseen":
+            scored = child(__file__, "--data", given.data, "--device", given.device, "--unseen-of", run)
+        else:
+            scored = irstkit(
+                "train", "evaluate", run / "last.pt", "--data", given.data / "NUAA-SIRST", "--split", "50_50/test",
+                "--threads", 1, "--device", given.device, "--bootstrap", 1000, "--json",
+            )  # fmt: skip
         del scored["checkpoint"]  # a path of whoever ran it
         row = key | {k: v for k, v in how.items() if v != USUAL[k]}
         row |= {
@@ -169,6 +204,7 @@ def fit(
 ) -> dict | None:
     """The report of a training that is done, now or before; None where the time was over."""
     steps, more = given.steps, ["--precision", given.precision] if given.precision else []
+    more += [word for one in given.set for word in ("--" + one).split("=", 1)]
     if start is not None:
         steps = round(TUNED["share"] * steps)
         more += ["--lr", TUNED["lr"]]
@@ -197,10 +233,10 @@ def material(given: argparse.Namespace, arm: str) -> tuple[list[object], object]
         return data, make(given, "ours")[1]
     if arm == "nudt":
         return ["--real", nudt, "--real-split", "50_50/train"], None
-    if arm == "mixed":
+    if arm in ("mixed", "balanced"):
         folder, recipe = make(given, "ours")
         share = ["--real", real, "--synthetic", folder, "--real-fraction", 0.16, "--total", COUNT]
-        return share, recipe
+        return share + (["--real-share", given.share] if arm == "balanced" else []), recipe
     folder, recipe = make(given, "ours" if arm == "curriculum" else arm)
     return ["--synthetic", folder, *(CURRICULUM if arm == "curriculum" else [])], recipe
 
@@ -229,14 +265,38 @@ def make(given: argparse.Namespace, arm: str) -> tuple[Path, object]:
     return folder, {"preset": preset, "backgrounds": backgrounds, "set": changed}
 
 
+def unseen(given: argparse.Namespace) -> dict:
+    """The metrics on the images of NUAA-SIRST's training list that a run neither trained on nor was judged by."""
+    import torch
+
+    from irstkit.datasets.readers import open_dataset
+    from irstkit.train.evaluate import evaluate
+    from irstkit.train.sources import open_source
+
+    torch.set_num_threads(1)
+    data = open_dataset(given.data / "NUAA-SIRST")
+    source = open_source(given.unseen_of / "last.pt", list(data), device=given.device)
+    seen = set(source.seen.get("NUAA-SIRST", ()))
+    return evaluate(
+        source, replace(data, records=tuple(r for r in data if r.id not in seen)), "50_50/train", resamples=1000
+    )
+
+
 def irstkit(*words: object) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-m", "irstkit", *map(str, words)], stdout=subprocess.PIPE, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    return child("-m", "irstkit", *words)
+
+
+def child(*words: object) -> dict:
+    """The JSON that a program of ours prints."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, words)], stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )  # fmt: skip
-    if done.returncode:
-        sys.exit(f"failed: irstkit {' '.join(map(str, words))}")
-    return json.loads(done.stdout)
+    CHILDREN.add(process)
+    out, _ = process.communicate()
+    CHILDREN.discard(process)
+    if process.returncode:
+        sys.exit(f"failed: {' '.join(map(str, words))}")
+    return json.loads(out)
 
 
 def rows() -> list[dict]:
@@ -260,7 +320,8 @@ def _order(row: dict) -> tuple:
     """Rows by network, device and protocol, then by arm and seed."""
     row = USUAL | row
     place = ARMS.index(row["arm"]) if row["arm"] in ARMS else len(ARMS)  # of an arm that is no more
-    return (*(row[k] for k in ("model", "device", "steps", "crop", "batch")), place, row["arm"], row["seed"])
+    how = *(row[k] for k in ("model", "device", "steps", "crop", "batch")), " ".join(row["set"])
+    return (*how, place, row["arm"], row["share"] if row["arm"] == "balanced" else 0, row["seed"])
 
 
 def table(done: list[dict]) -> str:
@@ -272,8 +333,9 @@ def table(done: list[dict]) -> str:
     groups: dict[tuple, list[dict]] = {}
     for row in sorted(done, key=_order):
         groups.setdefault(_order(row)[:-1], []).append(row["result"])
-    for (model, device, steps, crop, batch, _, arm), results in groups.items():
-        name = {"cpu": "CPU", "cuda": "GPU"}[device]
+    for (model, device, steps, crop, batch, options, _, arm, share), results in groups.items():
+        name = " ".join([{"cpu": "CPU", "cuda": "GPU"}[device], options]).strip()
+        arm += f" {share:g}" if share not in (0, USUAL["share"]) else ""
         shown = []
         for metric, scale in (("iou", 100), ("pd", 100), ("fa", 1e6)):
             values = [scale * r[metric] for r in results]

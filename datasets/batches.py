@@ -23,6 +23,7 @@ from ..annotate.errors import IrstkitError, require
 from ..annotate.files import GrayImage
 from ..annotate.masks import label_mask
 from .curriculum import Curriculum
+from .real_share import RealShare
 from .records import Record
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 Place = tuple[int, int, bool, bool, bool]
 """First row, first column, rows flipped, columns flipped, transposed."""
 
-_ORDER, _AUGMENT, _CURRICULUM = 1, 2, 3  # streams of random numbers: neither may move the other
+_ORDER, _AUGMENT, _CURRICULUM, _SHARE = 1, 2, 3, 4  # streams of random numbers: neither may move the other
 
 
 def memory_bytes() -> int:
@@ -168,6 +169,8 @@ class Batches:
     curriculum
         Which images the first batches may hold; within a stage its images come in a shuffled order, again and
         again. After it the stream goes on as without.
+    real_share
+        How often the first records come; without it every record comes once an epoch.
     """
 
     def __init__(
@@ -183,6 +186,7 @@ class Batches:
         shuffle: bool = True,
         workers: int = 2,
         curriculum: Curriculum | None = None,
+        real_share: RealShare | None = None,
     ) -> None:
         torch = self._torch = require("torch", "train")
         self.crop = (crop, crop) if isinstance(crop, int) else (int(crop[0]), int(crop[1]))
@@ -197,6 +201,8 @@ class Batches:
         self.target_share, self.curriculum = target_share, curriculum
         if curriculum is not None and len(curriculum.scores) != len(self.pixels):
             raise IrstkitError(f"a curriculum of {len(curriculum.scores)} images for {len(self.pixels)}")
+        if real_share is not None and real_share.count != len(self.pixels):
+            raise IrstkitError(f"a real share of {real_share.count} images for {len(self.pixels)}")
         self.device = torch.device(device)
         self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
         self._images: Any = None
@@ -205,10 +211,11 @@ class Batches:
         if self.device.type != "cpu" and self._fits():
             self._load()
         self._order = lru_cache(maxsize=2)(self._make_order)
+        self._at = self._in_epochs if real_share is None else real_share.order(self._round)
         self._stage_order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
 
     def __len__(self) -> int:
-        """Steps an epoch: every image is seen once (the last batch goes on into the next epoch)."""
+        """Steps an epoch: as many samples as images, each once but with a real share (the last batch goes on into the next)."""
         return -(-len(self.pixels) // self.batch_size)
 
     def _generator(self, stream: int, index: int) -> np.random.Generator:
@@ -219,13 +226,22 @@ class Batches:
         count = len(self.pixels)
         return self._generator(_ORDER, epoch).permutation(count) if self.shuffle else np.arange(count)
 
+    def _in_epochs(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.pixels))
+        return int(self._order(epoch)[place])
+
+    def _round(self, source: int, number: int, count: int) -> NDArray[np.int64]:
+        if not self.shuffle:
+            return np.arange(count)
+        return self._generator(_SHARE, (source << 40) + number).permutation(count)
+
     def indices(self, step: int) -> list[int]:
         """Which images batch ``step`` holds, as indices into the records."""
-        start, count = step * self.batch_size, len(self.pixels)
+        start = step * self.batch_size
         stage = self.curriculum.stage(step) if self.curriculum else None
         if stage is not None:
             return self._admitted(step, *stage)
-        return [int(self._order(p // count)[p % count]) for p in range(start, start + self.batch_size)]
+        return [self._at(p) for p in range(start, start + self.batch_size)]
 
     def _admitted(self, step: int, number: int, first: int, count: int) -> list[int]:
         """The images of a batch within a stage of the curriculum."""

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from ..annotate.boxes import Boxes, as_boxes
 from ..annotate.errors import IrstkitError, require
 from .clips import Clips, decode
+from .real_share import RealShare
 from .records import Record
 
 if TYPE_CHECKING:
     import torch
 
-_ORDER, _AUGMENT = 1, 2
+_ORDER, _AUGMENT, _SHARE = 1, 2, 3
 
 
 class Images:
@@ -65,6 +66,8 @@ class ClipBatches:
         Share of the samples that are four crops side by side (boxes only).
     target_share
         Share of the crops that keep a randomly chosen target whole.
+    real_share
+        How often the first clips come; without it every clip comes once an epoch.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class ClipBatches:
         scale: tuple[float, float] = (1.0, 1.0),
         mosaic: float = 0.0,
         target_share: float = 0.5,
+        real_share: RealShare | None = None,
     ) -> None:
         self._torch = require("torch", "train")
         if not len(clips):
@@ -102,7 +106,10 @@ class ClipBatches:
         self.target_share = target_share
         self.device = self._torch.device(device)
         self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+        if real_share is not None and real_share.count != len(clips):
+            raise IrstkitError(f"a real share of {real_share.count} clips for {len(clips)}")
         self._order = lru_cache(maxsize=2)(self._make_order)
+        self._at = self._in_epochs if real_share is None else real_share.order(self._round)
 
     def __len__(self) -> int:
         """Steps an epoch."""
@@ -114,10 +121,17 @@ class ClipBatches:
     def _make_order(self, epoch: int) -> NDArray[np.int64]:
         return self._generator(_ORDER, epoch).permutation(len(self.clips))
 
+    def _in_epochs(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.clips))
+        return int(self._order(epoch)[place])
+
+    def _round(self, source: int, number: int, count: int) -> NDArray[np.int64]:
+        return self._generator(_SHARE, (source << 40) + number).permutation(count)
+
     def indices(self, step: int) -> list[int]:
         """Which clips batch ``step`` holds."""
-        start, count = step * self.batch_size, len(self.clips)
-        return [int(self._order(p // count)[p % count]) for p in range(start, start + self.batch_size)]
+        start = step * self.batch_size
+        return [self._at(p) for p in range(start, start + self.batch_size)]
 
     def batch(self, step: int) -> tuple[torch.Tensor, Any]:
         """Batch ``step``: (B, T, 1, H, W) float32 in 0..1 (``single``: (B, 1, H, W)), and the targets.

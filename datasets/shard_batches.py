@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from itertools import accumulate
-from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from ..annotate.errors import IrstkitError, require
 from .batches import Batches, Pixels
 from .readers.probe import Builder, Probe
 from .readers.webdataset import read_shard
+from .real_share import real_turn
 from .records import Dataset, Record
 
 if TYPE_CHECKING:
@@ -170,8 +170,8 @@ class ShardBatches:
         """Batch ``step``: (B, 1, H, W) float32 images in 0..1 and masks of 0 and 1, on the device."""
         images, masks, place = [], [], None
         for position in range(step * self.batch_size, (step + 1) * self.batch_size):
-            before = floor(position * self.real_share)
-            if floor((position + 1) * self.real_share) > before:
+            is_real, before = real_turn(position, self.real_share)
+            if is_real:
                 assert self._real is not None
                 count = len(self._real.pixels)
                 source, k = self._real, int(self._order(_REAL, before // count, count)[before % count])

@@ -158,6 +158,12 @@ training_options = [
         type=float,
         help="Share of the training that begins with the images of largest SCR and admits all at its end [0].",
     ),
+    click.option(
+        "--real-share",
+        type=float,
+        help="Share of the training samples that are real, by showing real images more often; 0.5: every second one "
+        "[every image once an epoch].",
+    ),
     click.option("--loss", help="soft_iou, bce, focal, dice, bce_soft_iou, soft_iou_each."),
     click.option("--optimiser", help="adam, adamw, sgd, adagrad."),
     click.option("--lr", type=float, help="Learning rate [the recipe's]."),

@@ -133,6 +133,8 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     counts = " + ".join(
         f"{material.about[k]['used']} {k}" for k in ("real", "synthetic") if k in material.about
     )
+    if settings.real_share is not None:
+        counts += f" (real: {settings.real_share:.0%} of the samples)"
     note(
         f"{model} on {counts} images, {len(material.validation)} for validation; "
         f"{settings.loss if masks else 'boxes'}, "

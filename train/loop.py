@@ -37,7 +37,7 @@ from .runtime import (
     set_random_state,
     signals,
 )
-from .settings import Settings, learning_rate, stage_lengths
+from .settings import Settings, learning_rate, settings_from, stage_lengths
 from .tasks import MaskTask, check_output, task_of
 
 
@@ -361,7 +361,9 @@ class _Run:
     def _check_same(self, former: dict[str, Any]) -> None:
         """Refuse to go on with other settings or images; a longer run is no difference but is said."""
         path, now = self.out / "last.pt", self.settings.as_dict()
-        for key, value in former["settings"].items():
+        then = settings_from(former["settings"], source=path).as_dict()
+        for key in [k for k in {**then, **now} if k != "init"]:  # a path, which checkpoints do not hold
+            value = then.get(key)
             if now.get(key) == value:
                 continue
             longer = self.settings.schedule == "constant" and not self.settings.curriculum

@@ -32,6 +32,8 @@ class Material:
     stream: Shards | None = None
     """Shards that are read while training; ``train`` are then the real images, ``real_share`` of all samples."""
     real_share: float = 0.0
+    real: int = 0
+    """Real images among ``train``: the first ones."""
     context: Sequence[Record] = ()
     """The rest of the sequences that training images are of, for networks of clips: neighbours, never key frames."""
 
@@ -140,7 +142,7 @@ def compose(
         ids[name] = sorted({*ids.get(name, ()), *(r.id for r in data if id(r) in seen)})
     sequences = {r.sequence for r in train} - {None}
     context = [r for pool in pools.values() for r in pool if id(r) not in chosen and r.sequence in sequences]
-    return Material(train, validation, about, paths, ids, context=context)
+    return Material(train, validation, about, paths, ids, real=used["real"], context=context)
 
 
 def _sequences_apart(sets: dict[str, tuple[Dataset, str]]) -> dict[str, tuple[Dataset, str]]:
@@ -236,7 +238,7 @@ def compose_stream(
         "shards": len(rows), "available": len(stream), "used": len(stream), "ids": index.get("ids"),
     }  # fmt: skip
     paths = {k: str(v) for k, v in (("real", real), ("synthetic", synthetic)) if v is not None}
-    return Material(train, validation, about, paths, ids, stream, share)
+    return Material(train, validation, about, paths, ids, stream, share, len(train))
 
 
 def _training_split(data: Dataset, split: str | None) -> str:

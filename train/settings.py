@@ -47,6 +47,9 @@ class Settings:
         Images a network pass, and passes an optimiser step.
     curriculum
         Share of the training over which the smallest admitted SCR falls from high to all (0: none).
+    real_share
+        Share of the training samples that are real, by showing real images more (or less) often than once an
+        epoch; None: every image once.
     crop, augment
         Side of the training crops in pixels; random crops, flips and transposition, or none of it.
     scale, mosaic
@@ -87,6 +90,7 @@ class Settings:
     batch: int = 4
     accumulate: int = 1
     curriculum: float = 0.0
+    real_share: float | None = None
     crop: int = 256
     augment: bool = True
     scale: tuple[float, ...] = (1.0, 1.0)
@@ -111,6 +115,8 @@ class Settings:
         plain["stages"] = [{**stage, "options": dict(stage["options"])} for stage in self.stages]
         if not self.stages:
             del plain["stages"]
+        if self.real_share is None:
+            del plain["real_share"]
         return plain
 
 
@@ -196,6 +202,8 @@ def _check(s: Settings, source: str | Path | None) -> None:
     need(all(0 < m < 1 for m in s.milestones), "milestones", "fractions between 0 and 1")
     need(len(s.scale) == 2 and 0 < s.scale[0] <= s.scale[-1], "scale", "two rising numbers above 0")
     need(0 <= s.curriculum <= 1, "curriculum", "a share from 0 to 1")
+    need(s.real_share is None or 0 < s.real_share < 1, "real_share", "a share between 0 and 1")
+    need(not (s.real_share and s.curriculum), "real_share", "none: a curriculum orders all images by itself")
     need(0 <= s.mosaic <= 1, "mosaic", "a share from 0 to 1")
     need(0 <= s.threshold <= 1, "threshold", "a probability")
     need(s.distance > 0, "distance", "a number of pixels above 0")

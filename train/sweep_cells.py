@@ -118,9 +118,13 @@ def _as_row(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def cells_of(settings: Settings, plan: Plan, out: Path, **rest: Any) -> list[Cell]:
-    """All cells: seed after seed of each fraction."""
+    """All cells: seed after seed of each fraction. The real share is for rows of two sources."""
+    one_source = {fraction: fraction in (0, 1, "real") for fraction in plan.fractions}
     return [
-        Cell(replace(settings, seed=seed), plan, fraction, out / "runs" / f"{fraction}-seed{seed}", **rest)
+        Cell(
+            replace(settings, seed=seed, real_share=None if one_source[fraction] else settings.real_share),
+            plan, fraction, out / "runs" / f"{fraction}-seed{seed}", **rest,
+        )  # fmt: skip
         for fraction in plan.fractions
         for seed in range(settings.seed, settings.seed + plan.seeds)
     ]

@@ -21,6 +21,7 @@ from ..datasets.batches import Batches, Pixels
 from ..datasets.clip_batches import ClipBatches, Images
 from ..datasets.clips import Clips, sequences_of
 from ..datasets.curriculum import Curriculum, curriculum_of
+from ..datasets.real_share import RealShare
 from ..datasets.records import Record
 from ..datasets.shard_batches import ShardBatches
 from .anchors import fit_anchors
@@ -81,8 +82,9 @@ class MaskTask:
             _refuse(s, material)
             clips = clips_of(net, material.train, material.context, masks=True)
             self.batches = ClipBatches(
-                clips, s.batch, s.crop, s.seed, s.augment, device=device, targets="masks"
-            )
+                clips, s.batch, s.crop, s.seed, s.augment, device=device, targets="masks",
+                real_share=_real_share(s, material),
+            )  # fmt: skip
             self._records = list(material.validation)
             self._images = {r.id: r.read_image() for r in self._records}
         else:
@@ -96,11 +98,15 @@ class MaskTask:
             pixels = Pixels(material.train)
             return Batches(
                 pixels, s.batch, s.crop, s.seed, s.augment, device=self.device,
-                curriculum=_curriculum(s, material.train, pixels),
+                curriculum=_curriculum(s, material.train, pixels), real_share=_real_share(s, material),
             )  # fmt: skip
         if s.curriculum:
             raise IrstkitError(
                 "a curriculum needs the whole set at hand", hint="leave --stream or --curriculum away"
+            )
+        if s.real_share is not None:
+            raise IrstkitError(
+                "with --stream, --real-fraction is the share of real samples", hint="leave --real-share away"
             )
         return ShardBatches(
             material.stream, s.batch, s.crop, s.seed, s.augment, device=self.device,
@@ -157,6 +163,13 @@ def _curriculum(s: Settings, records: Sequence[Record], pixels: Pixels) -> Curri
     return found
 
 
+def _real_share(s: Settings, material: Material) -> RealShare | None:
+    """How often real images come, where the settings say."""
+    if s.real_share is None:
+        return None
+    return RealShare(material.real, len(material.train), s.real_share)
+
+
 def _refuse(s: Settings, material: Material) -> None:
     """What only networks of masks of single images have."""
     for word, given in (("curriculum", s.curriculum), ("stream", material.stream)):
@@ -181,6 +194,7 @@ class BoxTask:
         self.batches = ClipBatches(
             clips, s.batch, s.crop, s.seed, s.augment, device=device, single=not is_clip_model(net),
             scale=(s.scale[0], s.scale[1]) if s.augment else (1.0, 1.0), mosaic=s.mosaic if s.augment else 0.0,
+            real_share=_real_share(s, material),
         )  # fmt: skip
         self._records = list(material.validation)
         self._images = {r.id: r.read_image() for r in self._records}
