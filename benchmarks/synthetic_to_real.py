@@ -54,10 +54,12 @@ OURS: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "copies": (SIRST + NUDT, "real", ("copies.count=3",)),
 }
 CURRICULUM = ["--curriculum", 0.5]
-TUNED = {"images": 106, "share": 0.2, "lr": 5e-4}
-"""Real images, steps over those of ``ours``, learning rate (a quarter of the recipe's)."""
+TUNED = {"tuned": "ours", "nuaa-tuned": "nuaa"}
+"""Arms that go on from another's weights, with real images alone."""
+TUNING = {"images": 106, "share": 0.2, "lr": 5e-4}
+"""Real images (``nuaa-tuned``: all), steps over those before, learning rate (a quarter of the recipe's)."""
 CHILDREN: set[subprocess.Popen[str]] = set()
-ARMS = ["ours", "nudt", "nuaa", "ours-nudt-backgrounds", "mixed", "balanced", "tuned", *list(OURS)[2:], "curriculum"]
+ARMS = ["ours", "nudt", "nuaa", "ours-nudt-backgrounds", "mixed", "balanced", "tuned", "nuaa-tuned", *list(OURS)[2:], "curriculum"]
 
 
 HEAD = """# From synthetic to real
@@ -161,11 +163,11 @@ def cell(given: argparse.Namespace, arm: str, seed: int, end: float | None) -> N
         run = given.out / name
         started = time.monotonic()
         start = None
-        if arm == "tuned":
-            start = given.out / name.replace(arm, "ours", 1)
+        if arm in TUNED:
+            start = given.out / name.replace(arm, TUNED[arm], 1)
             with start.with_suffix(".lock").open("w") as other:
                 fcntl.flock(other, fcntl.LOCK_EX)
-                if fit(given, start, material(given, "ours")[0], seed, end) is None:
+                if fit(given, start, material(given, TUNED[arm])[0], seed, end) is None:
                     return
         data, recipe = material(given, arm)
         if (report := fit(given, run, data, seed, end, start)) is None:
@@ -206,8 +208,8 @@ def fit(
     steps, more = given.steps, ["--precision", given.precision] if given.precision else []
     more += [word for one in given.set for word in ("--" + one).split("=", 1)]
     if start is not None:
-        steps = round(TUNED["share"] * steps)
-        more += ["--lr", TUNED["lr"]]
+        steps = round(TUNING["share"] * steps)
+        more += ["--lr", TUNING["lr"]]
     going_on = (run / "last.pt").exists()
     if start is not None and not going_on:
         more += ["--init", start / "last.pt"]
@@ -226,10 +228,10 @@ def fit(
 def material(given: argparse.Namespace, arm: str) -> tuple[list[object], object]:
     """The options of ``train fit``, and how the synthetic images were made; they are made once."""
     real, nudt = given.data / "NUAA-SIRST", given.data / "NUDT-SIRST"
-    if arm == "nuaa":
+    if arm in ("nuaa", "nuaa-tuned"):
         return ["--real", real, "--real-split", "50_50/train"], None
     if arm == "tuned":
-        data = ["--real", real, "--real-split", "50_50/train", "--total", TUNED["images"]]
+        data = ["--real", real, "--real-split", "50_50/train", "--total", TUNING["images"]]
         return data, make(given, "ours")[1]
     if arm == "nudt":
         return ["--real", nudt, "--real-split", "50_50/train"], None

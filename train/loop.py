@@ -146,6 +146,7 @@ class _Run:
         self.epoch_steps = max(1, passes)
         self.steps = stage_lengths(settings)[-1] * (self.epoch_steps if settings.steps is None else 1)
         fused = self.device.type == "cuda" and settings.precision != "16-mixed"
+        self.net.to(self.device)  # before its optimiser: Adagrad begins with tensors beside the weights
         self.optimiser = optimiser_of(settings, self.net, fused=fused)
         self.model, self.optimiser = self.fabric.setup(self.net, self.optimiser)
         self.channels = int(getattr(self.net, "in_channels", 1))
