@@ -151,6 +151,54 @@ def test_a_curriculum_changes_what_is_seen_first_and_is_recorded(irstkit, split_
     assert result.exit_code == 1 and "curriculum is 1.5, expected a share" in result.stderr
 
 
+def test_a_real_share_is_recorded_kept_and_never_changed(irstkit, split_pairs, tmp_path):
+    real, synthetic = split_pairs(6, 2), split_pairs(8, 0, folder="synthetic", seed=4)
+    arguments = ("--real", real, "--synthetic", synthetic, "--steps", 10, *SMALL)
+    whole, parts, plain = tmp_path / "whole", tmp_path / "parts", tmp_path / "plain"
+    result = irstkit("train", "fit", "sd2net", "--out", whole, "--real-share", 0.5, *arguments)
+    assert result.exit_code == 0, result.output
+    assert "5 real + 8 synthetic (real: 50% of the samples)" in result.stderr
+    assert json.loads((whole / "run.json").read_text())["settings"]["real_share"] == 0.5
+    irstkit("train", "fit", "sd2net", "--out", plain, *arguments)
+    assert "real_share" not in json.loads((plain / "run.json").read_text())["settings"]
+    assert hash_of(whole / "last.pt") != hash_of(plain / "last.pt")
+    irstkit("train", "fit", "sd2net", "--out", parts, "--real-share", 0.5, "--max-steps", 3, *arguments)
+    for share in (0.25, 0.9):
+        changed = irstkit("train", "fit", "sd2net", "--resume", "--out", whole, "--real-share", share)
+        assert changed.exit_code == 1 and "the run has real_share 0.5" in changed.stderr, changed.output
+    added = irstkit("train", "fit", "sd2net", "--resume", "--out", plain, "--real-share", 0.5)
+    assert added.exit_code == 1 and "the run has real_share None, 0.5 is asked for" in added.stderr
+    irstkit("train", "fit", "sd2net", "--resume", "--out", parts, "--threads", 1)
+    assert hash_of(parts / "last.pt") == hash_of(whole / "last.pt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--real", "{root}"), "needs images of both sources: 5 real, 0 synthetic"),
+        (("--synthetic", "{root}"), "0 real, 5 synthetic"),
+        (("--real", "{root}", "--synthetic", "{other}", "--real-fraction", "real"), "5 real, 0 synthetic"),
+        (("--real", "{root}", "--synthetic", "{other}", "--curriculum", 0.5), "a curriculum orders all images"),
+        (("--real", "{root}", "--synthetic", "{other}", "--real-share", 1.0), "a share between 0 and 1"),
+        (
+            ("--real", "{root}", "--synthetic", "{s}", "--stream", "--real-fraction", 0.25),
+            "with --stream, --real-fraction is the share",
+        ),
+    ],
+)
+def test_real_shares_that_cannot_be(irstkit, split_pairs, tmp_path, arguments, told):
+    root, other = split_pairs(6, 2), split_pairs(6, 0, folder="other", seed=4)
+    irstkit("data", "export", other, "--to", "webdataset", "--out", tmp_path / "s")
+    filled = [
+        a.format(root=root, other=other, s=tmp_path / "s") if isinstance(a, str) else a for a in arguments
+    ]
+    share = () if "--real-share" in filled else ("--real-share", 0.5)
+    result = irstkit(
+        "train", "fit", "sd2net", "--steps", 2, "--out", tmp_path / "run", *SMALL, *share, *filled
+    )
+    assert result.exit_code == 1 and told in result.stderr, result.output
+
+
 def test_shards_train_as_the_folder_does(irstkit, split_pairs, tmp_path):
     root = split_pairs(8, 2)
     assert (

@@ -39,6 +39,17 @@ def sweep(irstkit, sets, out, *more):
     return irstkit("train", "sweep", "sd2net", *arguments, "--out", out, *SMALL, *more)
 
 
+def test_a_real_share_is_for_rows_of_two_sources(irstkit, sets, tmp_path):
+    out = tmp_path / "sweep"
+    assert sweep(irstkit, sets, out, "--seeds", 1, "--real-share", 0.75).exit_code == 0
+    shares = {
+        f.parent.name: json.loads(f.read_text())["settings"].get("real_share") for f in out.glob("runs/*/run.json")
+    }
+    assert shares == {"0.0-seed0": None, "0.5-seed0": 0.75, "real-seed0": None}
+    other = sweep(irstkit, sets, out, "--seeds", 1)
+    assert other.exit_code == 1 and "real_share 0.75, now None" in other.stderr, other.output
+
+
 def test_every_cell_once_then_nothing_to_do(irstkit, sets, tmp_path):
     out = tmp_path / "sweep"
     result = sweep(irstkit, sets, out, "--json")
