@@ -23,13 +23,12 @@ import contextlib
 import fcntl
 import json
 import os
-import statistics
 import signal
+import statistics
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "synthetic_to_real.json"
@@ -59,7 +58,18 @@ TUNED = {"tuned": "ours", "nuaa-tuned": "nuaa"}
 TUNING = {"images": 106, "share": 0.2, "lr": 5e-4}
 """Real images (``nuaa-tuned``: all), steps over those before, learning rate (a quarter of the recipe's)."""
 CHILDREN: set[subprocess.Popen[str]] = set()
-ARMS = ["ours", "nudt", "nuaa", "ours-nudt-backgrounds", "mixed", "balanced", "tuned", "nuaa-tuned", *list(OURS)[2:], "curriculum"]
+ARMS = [
+    "ours",
+    "nudt",
+    "nuaa",
+    "ours-nudt-backgrounds",
+    "mixed",
+    "balanced",
+    "tuned",
+    "nuaa-tuned",
+    *list(OURS)[2:],
+    "curriculum",
+]
 
 
 HEAD = """# From synthetic to real
@@ -111,12 +121,10 @@ def main() -> None:
         help="unseen: score the training list's images that a cell has not seen, to choose settings by; name other --results.",
     )
     parser.add_argument("--share", type=float, default=0.5, help="Of real samples in the arm balanced.")
-    parser.add_argument("--set", nargs="+", default=[], metavar="OPTION", help="Options of train fit, lr=1e-3.")
-    parser.add_argument("--unseen-of", type=Path, metavar="RUN", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="OPTION", help="Options of train fit, lr=1e-3."
+    )
     given = parser.parse_args()
-    if given.unseen_of:
-        print(json.dumps(unseen(given)))
-        return
     signal.signal(signal.SIGTERM, stop)
     if given.results:
         global RESULTS
@@ -157,7 +165,13 @@ def cell(given: argparse.Namespace, arm: str, seed: int, end: float | None) -> N
     if any((key | how).items() <= (USUAL | row).items() for row in rows()):
         return
     name = "-".join(
-        [arm, f"{given.steps}x{given.crop}", f"s{seed}", *(str(v) for k, v in how.items() if v != USUAL[k] and k != "set"), *given.set]
+        [
+            arm,
+            f"{given.steps}x{given.crop}",
+            f"s{seed}",
+            *(str(v) for k, v in how.items() if v != USUAL[k] and k != "set"),
+            *given.set,
+        ]
     )
     given.out.mkdir(parents=True, exist_ok=True)
     with (given.out / f"{name}.lock").open("w") as lock:
@@ -177,13 +191,11 @@ def cell(given: argparse.Namespace, arm: str, seed: int, end: float | None) -> N
         data, recipe = material(given, arm)
         if (report := fit(given, run, data, seed, end, start)) is None:
             return
-        if given.judge == "unseen":
-            scored = child(__file__, "--data", given.data, "--device", given.device, "--unseen-of", run)
-        else:
-            scored = irstkit(
-                "train", "evaluate", run / "last.pt", "--data", given.data / "NUAA-SIRST", "--split", "50_50/test",
-                "--threads", 1, "--device", given.device, "--bootstrap", 1000, "--json",
-            )  # fmt: skip
+        judged = ["50_50/train", "--unseen"] if given.judge == "unseen" else ["50_50/test"]
+        scored = irstkit(
+            "train", "evaluate", run / "last.pt", "--data", given.data / "NUAA-SIRST", "--split", *judged,
+            "--threads", 1, "--device", given.device, "--bootstrap", 1000, "--json",
+        )  # fmt: skip
         del scored["checkpoint"]  # a path of whoever ran it
         row = key | {k: v for k, v in how.items() if v != USUAL[k]}
         row |= {
@@ -272,23 +284,6 @@ def make(given: argparse.Namespace, arm: str) -> tuple[Path, object]:
             "--exclude", f"{given.data / 'NUAA-SIRST'}:50_50/test", "--workers", 1, "--json",
         )  # fmt: skip
     return folder, {"preset": preset, "backgrounds": backgrounds, "set": changed}
-
-
-def unseen(given: argparse.Namespace) -> dict:
-    """The metrics on the images of NUAA-SIRST's training list that a run neither trained on nor was judged by."""
-    import torch
-
-    from irstkit.datasets.readers import open_dataset
-    from irstkit.train.evaluate import evaluate
-    from irstkit.train.sources import open_source
-
-    torch.set_num_threads(1)
-    data = open_dataset(given.data / "NUAA-SIRST")
-    source = open_source(given.unseen_of / "last.pt", list(data), device=given.device)
-    seen = set(source.seen.get("NUAA-SIRST", ()))
-    return evaluate(
-        source, replace(data, records=tuple(r for r in data if r.id not in seen)), "50_50/train", resamples=1000
-    )
 
 
 def irstkit(*words: object) -> dict:

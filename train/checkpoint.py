@@ -2,7 +2,9 @@
 
 Keys: ``kind`` and ``format``; ``model`` {name, options, state}; ``normalisation`` {mean, std} of images in
 0..1; ``step``, ``epoch``; ``metrics`` on the validation part; ``data`` (names, counts, split hashes);
-``seen`` (ids of the images trained or selected on, by data set, also by what it started from: ``init``); ``settings``; ``weights`` (hash); and, in ``last.pt``, ``training``: all that resuming to the bit needs.
+``seen`` (ids of the images trained or selected on, by data set, also by what it started from: ``init``);
+``streamed`` (names of the sets of which no ids are remembered); ``settings``; ``weights`` (hash); and, in
+``last.pt``, ``training``: all that resuming to the bit needs.
 """
 
 from __future__ import annotations
@@ -154,8 +156,8 @@ def load_matching(
     return sorted(own.keys() - taken.keys())
 
 
-def start_from(network: nn.Module, path: str | Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """Take the weights of a checkpoint; what they are, and the ids of the images that they have seen."""
+def start_from(network: nn.Module, path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take the weights of a checkpoint; what they are, and all that it holds."""
     content = load_checkpoint(path)
     own, total = load_matching(network, content["model"]["state"], path), len(network.state_dict())
     parts = sorted({name.partition(".")[0] for name in own})
@@ -165,7 +167,18 @@ def start_from(network: nn.Module, path: str | Path) -> tuple[dict[str, Any], di
     )
     about = about_checkpoint(content, path)
     del about["checkpoint"]  # a path
-    return {**about, "taken": total - len(own), "of": total}, content["seen"]
+    return {**about, "taken": total - len(own), "of": total}, content
+
+
+def streamed_sets(content: Mapping[str, Any]) -> set[str]:
+    """Names of the sets that a checkpoint saw as a stream, itself or what it started from."""
+    if "streamed" in content:
+        return set(content["streamed"])
+    runs = (
+        content["data"],
+        (content.get("init") or {}).get("trained_on") or {},
+    )  # before this was remembered
+    return {about["synthetic"]["name"] for about in runs if about.get("stream")}
 
 
 def merged_ids(*sets: Mapping[str, list[str]]) -> dict[str, list[str]]:

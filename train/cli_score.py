@@ -118,6 +118,13 @@ class Distances(click.ParamType):
     default=0,
     help="95 % intervals from so many redrawn sets, e.g. 1000.",
 )
+@click.option(
+    "--unseen",
+    "only_unseen",
+    is_flag=True,
+    help="Leave out the images that the checkpoint was trained or selected on (of several: any of them), and say how "
+    "many; the result is of a part of the split.",
+)
 @padding_option
 @kind_option
 @click.option(
@@ -150,6 +157,7 @@ def evaluate(
     shooting: bool,
     by: tuple[str, ...],
     resamples: int,
+    only_unseen: bool,
     padding: str,
     kind: str,
     border: str | None,
@@ -171,6 +179,7 @@ def evaluate(
     Examples:
       irstkit train evaluate runs/real/best.pt --data NUAA-SIRST/ --split 50_50/test --json
       irstkit train evaluate runs/real --data synth/ --roc --by kind,scr --bootstrap 1000
+      irstkit train evaluate runs/mixed --data NUAA-SIRST/ --split 50_50/train --unseen
       irstkit train evaluate their_masks/ --data NUDT-SIRST/ --matching dnanet --distances 2,3,4
       irstkit train evaluate runs/dfar runs/eflnet runs/std2net theirs.json --data DAUB/ --out table/
       irstkit train evaluate runs/dfar --data DAUB/ --protocol sstnet
@@ -181,10 +190,11 @@ def evaluate(
     from .compare_boxes import check_new, compare_boxes, markdown, write_comparison
     from .evaluate import evaluate as score
     from .evaluate import labelled_part, table
-    from .evaluate_boxes import is_box_checkpoint
+    from .evaluate_boxes import is_box_checkpoint, labelled_boxes
     from .evaluate_boxes import table as box_table
     from .metrics import Settings
     from .sources import open_source
+    from .unseen import unseen
 
     set_threads(threads)
     opened = open_dataset(data)
@@ -195,10 +205,11 @@ def evaluate(
         ):
             raise click.UsageError(f"{_flag(other[0])} is for the masks of one segmenter")
         check_new(out)
+        left = unseen(predictions, opened, *labelled_boxes(opened, split)) if only_unseen else None
         content = compare_boxes(
             predictions, opened, split, score=threshold if "threshold" in given else None, choose_on=choose_on,
             distance=distance, nms=nms, device=device, model=model, padding=padding, kind=kind,
-            border=border,
+            border=border, unseen=left,
         )  # fmt: skip
         if out is not None:
             write_comparison(content, out, protocol)
@@ -210,10 +221,12 @@ def evaluate(
         return
     if other := sorted({"choose_on", "protocol", "nms", "out"} & set(given)):
         raise click.UsageError(f"{_flag(other[0])} is for boxes: add --boxes, or see irstkit train compare")
-    records, _ = labelled_part(opened, split)
+    records, name = labelled_part(opened, split)
+    left = unseen(predictions, opened, records, name) if only_unseen else None
     source = open_source(
-        predictions[0], records, device=device, padding=padding, model=model, kind=kind, border=border
-    )
+        predictions[0], records if left is None else left.records, context=() if left is None else left.context,
+        device=device, padding=padding, model=model, kind=kind, border=border,
+    )  # fmt: skip
     settings = Settings(threshold, distance, matching, int(connectivity))
     result = score(
         source,
@@ -225,6 +238,7 @@ def evaluate(
         by=by,
         resamples=resamples,
         distances=distances,
+        unseen=left,
     )
     click.echo(json.dumps(result, indent=2) if as_json else table(result))
 

@@ -12,6 +12,7 @@ from ..datasets.records import Dataset
 from .compare import _csv, _figure, _names, _save
 from .detection_metrics import PUBLISHED
 from .evaluate_boxes import is_box_checkpoint, score_boxes
+from .unseen import left_out_line
 
 OURS = {
     "AP50 %": ("ap50", 100),
@@ -110,6 +111,8 @@ def markdown(results: Sequence[dict[str, Any]], protocol: str = "irstkit") -> st
         f"{r['frames']} images ({r['frames_without_target']} without target), {r['targets']} targets of "
         f"{r['data']} {r['split']} (hash {r['split_hash']}), native size.",
     ]
+    if "unseen" in r:
+        lines.append(left_out_line(r["unseen"]))
     if ours:
         lines.append(
             f"A hit: IoU {r['iou_rule']} {r['iou']:g}. Pd and Fa: centres nearer than {r['distance']:g} px, one to "

@@ -25,6 +25,7 @@ from .metrics_roc import PixelRoc, PixelRocMeter, TargetRoc, merge_target_rocs, 
 from .metrics_shooting import ShootingMeter
 from .predictor import Predictor
 from .sources import NetworkSource, Source
+from .unseen import Unseen, left_out_line
 
 FA_LIMITS = (1e-6, 1e-5, 1e-4)
 BREAKDOWNS = ("kind", "size", "scr", "scene", "sequence")
@@ -230,6 +231,7 @@ def evaluate(
     by: Sequence[str] = (),
     resamples: int = 0,
     distances: Sequence[float] = (),
+    unseen: Unseen | None = None,
 ) -> dict[str, Any]:
     """Metrics on ``SCHEME/PART``, with all that they depend on beside them (ready for JSON).
 
@@ -247,13 +249,18 @@ def evaluate(
         Bootstrap intervals (95 %) from so many redrawn sets; sequences are drawn whole.
     distances
         Pd and Fa of other matching distances, in pixels, from the same masks.
+    unseen
+        Score these of the split's images only (:func:`.unseen.unseen`).
     """
     settings = settings or Settings()
     source = NetworkSource(source) if isinstance(source, Predictor) else source
     data = data if isinstance(data, Dataset) else open_dataset(data)
     records, name = labelled_part(data, split)
+    records = records if unseen is None else list(unseen.records)
     scores = score(source, records, settings, curves=curves, shooting=shooting, keep=bool(distances))
     result = report(source, data, records, name, scores, by=by, resamples=resamples)
+    if unseen is not None:
+        result["unseen"] = unseen.as_dict()
     if distances:
         result["by_distance"] = {f"{d:g}": _at_distance(d, scores, records, settings) for d in distances}
     return result
@@ -398,6 +405,8 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"input at native size, padding: {r['input']['padding']}")
     else:
         lines.append(f"predictions: {r['input']['files']}")
+    if "unseen" in r:
+        lines.append(left_out_line(r["unseen"]))
     if r["seen_in_training"]:
         lines.append(f"NOT A TEST: {r['seen_in_training']} of these images were trained or selected on")
     if "model" in r:

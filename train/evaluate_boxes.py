@@ -20,7 +20,9 @@ from .detection_metrics import DetectionMeter, DetectionSettings
 from .detection_metrics import table as metrics_table
 from .metrics import SegmentationMeter
 from .models import task_of_model
-from .sources import CocoSource, Source, open_source, set_border
+from .sequence import is_clip_model
+from .sources import CocoSource, Source, is_network, open_source, set_border
+from .unseen import Unseen, left_out_line
 
 PROTOCOLS = ("irstkit", "sstnet")
 """``sstnet``: the published DAUB / IRDST tables' numbers first (:data:`.detection_metrics.PUBLISHED`)."""
@@ -54,17 +56,20 @@ class BoxSource(Protocol):
 
 
 class DetectorSource:
-    """A network of boxes."""
+    """A network of boxes; of clips, it looks at the frames of ``context`` too."""
 
     kind = "boxes"
 
-    def __init__(self, predictor: BoxPredictor, name: str) -> None:
+    def __init__(self, predictor: BoxPredictor, name: str, context: Sequence[Record] = ()) -> None:
         self.predictor, self.name = predictor, name
         self.about, self.seen = predictor.about, predictor.seen
+        self.context = context if is_clip_model(predictor.network) else ()
 
     def stream(self, records: Sequence[Record]) -> Iterator[tuple[Record, Detections]]:
-        for record, (boxes, scores) in self.predictor.records(records):
-            yield record, Detections(boxes, scores)
+        beside = {r.id for r in self.context}
+        for record, (boxes, scores) in self.predictor.records([*records, *self.context]):
+            if record.id not in beside:
+                yield record, Detections(boxes, scores)
 
     def described(self) -> dict[str, Any]:
         return self.predictor.described()
@@ -125,8 +130,7 @@ class ComponentSource:
 
 def is_box_checkpoint(path: str | Path) -> bool:
     """Whether ``path`` is a checkpoint (or a run's folder) of a network of boxes."""
-    path = Path(path)
-    if path.suffix.lower() != ".pt" and not (path.is_dir() and (path / "best.pt").exists()):
+    if not is_network(path):
         return False
     return task_of_model(load_checkpoint(path)["model"]["name"]) == "boxes"
 
@@ -150,6 +154,7 @@ def open_boxes(
     path: str | Path,
     records: Sequence[Record],
     *,
+    context: Sequence[Record] = (),
     threshold: float = COMPONENTS,
     distance: float = 3.0,
     nms: float = 0.65,
@@ -165,8 +170,10 @@ def open_boxes(
         name = path.name if path.is_dir() else f"{path.parent.name}/{path.name}".lstrip("/")
         predictor = BoxPredictor.load(path, device=device, model=model, nms=nms, border=border)
         set_border(predictor.network, border, path)  # refused where the network sees single images
-        return DetectorSource(predictor, name)
-    source = open_source(path, records, device=device, padding=padding, model=model, kind=kind, border=border)
+        return DetectorSource(predictor, name, context)
+    source = open_source(
+        path, records, context=context, device=device, padding=padding, model=model, kind=kind, border=border
+    )
     if isinstance(source, CocoSource):
         return FileBoxes(source)
     return ComponentSource(source, threshold, distance)
@@ -201,6 +208,7 @@ def score_boxes(
     choose_on: str | None = None,
     distance: float = 3.0,
     nms: float = 0.65,
+    unseen: Unseen | None = None,
     **how: Any,
 ) -> dict[str, Any]:
     """Every number of :mod:`.detection_metrics` for anything that ``evaluate`` takes (ready for JSON).
@@ -212,10 +220,13 @@ def score_boxes(
         chose on its validation part, else 0.5.
     choose_on
         ``SCHEME/PART`` of ``data`` on which the score with the largest F1 is chosen instead.
+    unseen
+        Score these of the split's images only (:func:`.unseen.unseen`).
     how
         ``device``, ``model``, ``padding``, ``kind``, ``border``: see :func:`open_boxes`.
     """
     records, name = labelled_boxes(data, split)
+    records = records if unseen is None else list(unseen.records)
     threshold = COMPONENTS if score is None else score
     how = {"threshold": threshold, "distance": distance, "nms": nms, **how}
     if choose_on is not None:
@@ -234,7 +245,7 @@ def score_boxes(
         where = "given"
     else:
         score, where = operating_score(path) or (COMPONENTS, "default: none was chosen on validation data")
-    source = open_boxes(path, records, **how)
+    source = open_boxes(path, records, context=() if unseen is None else unseen.context, **how)
     start = time.perf_counter()
     meter = measure(source, records, DetectionSettings(score=score, distance=distance))
     spent = time.perf_counter() - start
@@ -253,6 +264,7 @@ def score_boxes(
         "split": name,
         "split_hash": split_hash(r.id for r in records),
         "seen_in_training": known,
+        **({} if unseen is None else {"unseen": unseen.as_dict()}),
         "input": source.described(),
         "seconds": round(spent, 3),
         **source.about,
@@ -275,6 +287,8 @@ def table(result: dict[str, Any], protocol: str = "irstkit") -> str:
         )
     elif "boxes" in result["input"]:
         lines.append(f"boxes: {result['input']['boxes']}")
+    if "unseen" in result:
+        lines.append(left_out_line(result["unseen"]))
     if result["seen_in_training"]:
         lines.append(f"NOT A TEST: {result['seen_in_training']} of these images were trained or selected on")
     if "model" in result:

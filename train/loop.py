@@ -20,7 +20,15 @@ from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError, require
 from ..annotate.files import occupied
 from .captured import Captured
-from .checkpoint import load_checkpoint, load_weights, merged_ids, save_checkpoint, start_from, weights_hash
+from .checkpoint import (
+    load_checkpoint,
+    load_weights,
+    merged_ids,
+    save_checkpoint,
+    start_from,
+    streamed_sets,
+    weights_hash,
+)
 from .material import Material
 from .models import build, count_parameters
 from .optimise import follow, optimiser_of, swapped
@@ -121,10 +129,12 @@ class _Run:
         seed_everything(settings.seed)
         self.net: nn.Module = build(settings.model, **settings.options)
         self.seen = material.ids
+        self.streamed = [] if material.stream is None else [material.about["synthetic"]["name"]]
         self.init: dict[str, Any] | None = (former or {}).get("init")
         if former is None and settings.init is not None:
-            self.init, seen = start_from(self.net, settings.init)
-            self.seen = merged_ids(material.ids, seen)
+            self.init, start = start_from(self.net, settings.init)
+            self.seen = merged_ids(material.ids, start["seen"])
+            self.streamed = sorted({*self.streamed, *streamed_sets(start)})
         stride = int(getattr(self.net, "stride", 1))
         if settings.crop % stride:
             raise IrstkitError(
@@ -334,6 +344,7 @@ class _Run:
             "data": self.material.about,
             "init": self.init,
             "seen": self.seen,
+            "streamed": self.streamed,
             "settings": {k: v for k, v in self.settings.as_dict().items() if k != "init"},  # a path
             "steps": self.steps,
             "weights": weights_hash(state),
@@ -391,7 +402,7 @@ class _Run:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         if state["average"] is not None and self.average is not None:
             self.average = {k: v.to(self.device) for k, v in state["average"].items()}
-        self.step, self.seen = former["step"], former["seen"]
+        self.step, self.seen, self.streamed = former["step"], former["seen"], sorted(streamed_sets(former))
         self.history, self.best = state["history"], state["best"]
         self.stale, self.sums = state["stale"], state["sums"]
         self._saved = self.step

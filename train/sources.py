@@ -235,10 +235,17 @@ def _box(box: Sequence[float], size: tuple[int, int]) -> NDArray[np.bool_]:
     return out
 
 
+def is_network(path: str | Path) -> bool:
+    """Whether ``path`` is a checkpoint or a run's folder; else it is what some program wrote."""
+    path = Path(path)
+    return path.suffix.lower() == ".pt" or (path / "best.pt").exists()
+
+
 def open_source(
     path: str | Path,
     records: Sequence[Record],
     *,
+    context: Sequence[Record] = (),
     device: str = "auto",
     padding: str = "reflect",
     model: str | None = None,
@@ -248,15 +255,15 @@ def open_source(
     """The source that ``path`` is: a checkpoint or a run's folder, a COCO file, a folder of maps.
 
     ``border``: a rule of :mod:`irstkit.datasets.clips` in place of the network's own; networks of clips only.
+    ``context``: frames beside ``records`` that such networks look at; no map is asked of them.
 
     A folder with ``predictions.json`` and no maps of its own is that file; a folder written by
     ``irstkit train predict`` is its probabilities, else its masks.
     """
     path = Path(path)
-    is_network = path.suffix.lower() == ".pt" or (path / "best.pt").exists()
-    if border is not None and not is_network:
+    if border is not None and not is_network(path):
         raise IrstkitError("no network: a border rule is for networks of clips", path=path)
-    if path.is_dir() and not is_network:
+    if path.is_dir() and not is_network(path):
         for name in ("probabilities", "masks"):
             if (path / name).is_dir():
                 return FileSource(path / name, records, kind=kind)
@@ -279,7 +286,7 @@ def open_source(
     if is_clip_model(predictor.network):
         from .tasks import clip_source
 
-        return clip_source(predictor, records, name)
+        return clip_source(predictor, records, name, context)
     return NetworkSource(predictor, name)
 
 

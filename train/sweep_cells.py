@@ -120,13 +120,16 @@ def _as_row(result: dict[str, Any]) -> dict[str, Any]:
 def cells_of(settings: Settings, plan: Plan, out: Path, **rest: Any) -> list[Cell]:
     """All cells: seed after seed of each fraction. The real share is for rows of two sources."""
     one_source = {fraction: fraction in (0, 1, "real") for fraction in plan.fractions}
+    out, seeds = out / "runs", range(settings.seed, settings.seed + plan.seeds)
+
+    def of(fraction: float | str, seed: int) -> Settings:
+        share = None if one_source[fraction] else settings.real_share
+        return replace(settings, seed=seed, real_share=share)
+
     return [
-        Cell(
-            replace(settings, seed=seed, real_share=None if one_source[fraction] else settings.real_share),
-            plan, fraction, out / "runs" / f"{fraction}-seed{seed}", **rest,
-        )  # fmt: skip
+        Cell(of(fraction, seed), plan, fraction, out / f"{fraction}-seed{seed}", **rest)
         for fraction in plan.fractions
-        for seed in range(settings.seed, settings.seed + plan.seeds)
+        for seed in seeds
     ]
 
 

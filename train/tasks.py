@@ -246,14 +246,25 @@ class BoxTask:
 
 
 class ClipSource:
-    """A clip network's maps, for :func:`.evaluate.evaluate`: whole sequences, whatever record is asked for."""
+    """A clip network's maps, for :func:`.evaluate.evaluate`: whole sequences, whatever record is asked for.
+
+    ``context``: frames that are only looked at, beside ``records``.
+    """
 
     def __init__(
-        self, predictor: ClipPredictor, records: Sequence[Record], about: dict[str, Any], name: str
+        self,
+        predictor: ClipPredictor,
+        records: Sequence[Record],
+        about: dict[str, Any],
+        name: str,
+        context: Sequence[Record] = (),
     ) -> None:
         self.predictor, self.name, self.about = predictor, name, about
         self.seen: dict[str, list[str]] = {}
-        self._stream = predictor.records(records)
+        beside = {r.id for r in context}
+        self._stream = (
+            (r, found) for r, found in predictor.records([*records, *context]) if r.id not in beside
+        )
         self._ahead: dict[str, NDArray] = {}
 
     def map(self, record: Record) -> NDArray:
@@ -275,10 +286,13 @@ class ClipSource:
         }
 
 
-def clip_source(predictor: Predictor, records: Sequence[Record], name: str) -> ClipSource:
+def clip_source(
+    predictor: Predictor, records: Sequence[Record], name: str, context: Sequence[Record] = ()
+) -> ClipSource:
     """The source of a loaded clip network's maps."""
     clips = ClipPredictor(predictor.network, device=predictor.device, mean=predictor.mean, std=predictor.std)
-    source = ClipSource(clips, records, {**predictor.about, "device": str(predictor.device)}, name)
+    about = {**predictor.about, "device": str(predictor.device)}
+    source = ClipSource(clips, records, about, name, context)
     source.seen = predictor.seen
     return source
 

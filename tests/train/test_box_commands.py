@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from irstkit.annotate.coco import add_box, add_image, new_coco
 from irstkit.annotate.errors import IrstkitError
 from irstkit.annotate.files import write_json
 from irstkit.datasets.readers import open_dataset
@@ -26,34 +25,6 @@ from irstkit.train.sources import open_source
 from irstkit.train.tracks import Tracker
 
 SIZE = (32, 40)
-
-
-@pytest.fixture(scope="module")
-def sequences(tmp_path_factory):
-    """Our own layout: three sequences of five frames, one target that moves, masks and boxes."""
-    root = tmp_path_factory.mktemp("sequences")
-    coco, rng = new_coco(), np.random.default_rng(0)
-    for s in range(3):
-        (root / "images" / f"{s:04d}").mkdir(parents=True)
-        (root / "masks" / f"{s:04d}").mkdir(parents=True)
-        y, x = rng.integers(8, 20, 2)
-        for n in range(5):
-            image = rng.normal(90, 4, SIZE).clip(0, 255).astype(np.uint8)
-            mask = np.zeros(SIZE, np.uint8)
-            mask[y : y + 4, x + n : x + n + 4] = 255
-            image[mask > 0] = 220
-            name = f"{s:04d}/{n:06d}.png"
-            cv2.imwrite(str(root / "images" / name), image)
-            cv2.imwrite(str(root / "masks" / name), mask)
-            k = add_image(coco, f"images/{name}", SIZE, sequence=f"{s:04d}", frame=n)
-            add_box(coco, k, (x + n, y, x + n + 4, y + 4))
-    write_json(root / "annotations.json", coco)
-    lists = root / "splits" / "own"
-    lists.mkdir(parents=True)
-    ids = [i["file_name"].removesuffix(".png") for i in coco["images"]]
-    (lists / "train.txt").write_text("\n".join(ids[:10]) + "\n")
-    (lists / "test.txt").write_text("\n".join(ids[10:]) + "\n")
-    return root
 
 
 MODELS = {

@@ -178,7 +178,10 @@ def test_a_real_share_is_recorded_kept_and_never_changed(irstkit, split_pairs, t
         (("--real", "{root}"), "needs images of both sources: 5 real, 0 synthetic"),
         (("--synthetic", "{root}"), "0 real, 5 synthetic"),
         (("--real", "{root}", "--synthetic", "{other}", "--real-fraction", "real"), "5 real, 0 synthetic"),
-        (("--real", "{root}", "--synthetic", "{other}", "--curriculum", 0.5), "a curriculum orders all images"),
+        (
+            ("--real", "{root}", "--synthetic", "{other}", "--curriculum", 0.5),
+            "a curriculum orders all images",
+        ),
         (("--real", "{root}", "--synthetic", "{other}", "--real-share", 1.0), "a share between 0 and 1"),
         (
             ("--real", "{root}", "--synthetic", "{s}", "--stream", "--real-fraction", 0.25),
