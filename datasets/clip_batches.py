@@ -67,7 +67,8 @@ class ClipBatches:
     target_share
         Share of the crops that keep a randomly chosen target whole.
     real_share
-        How often the first clips come; without it every clip comes once an epoch.
+        How often the first clips come, as a sample or as a part of a mosaic; without it every clip comes once
+        an epoch.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class ClipBatches:
         self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
         if real_share is not None and real_share.count != len(clips):
             raise IrstkitError(f"a real share of {real_share.count} clips for {len(clips)}")
+        self.real_share = real_share
         self._order = lru_cache(maxsize=2)(self._make_order)
         self._at = self._in_epochs if real_share is None else real_share.order(self._round)
 
@@ -161,7 +163,8 @@ class ClipBatches:
     def _mosaic(self, rng: np.random.Generator, k: int) -> Sample:
         size = self.crop
         across, down = (rng.uniform(0.3, 0.7, 2) * size).round().astype(int)
-        others = rng.integers(len(self.clips), size=3)
+        share = self.real_share
+        others = rng.integers(len(self.clips), size=3) if share is None else share.any(rng, 3)
         rows, columns = ((0, down), (down, size)), ((0, across), (across, size))
         frames, boxes = np.zeros((self.clips.windows.shape[1], size, size), np.float32), []
         tiles = [(y, x) for y in rows for x in columns]

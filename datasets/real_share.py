@@ -51,6 +51,12 @@ class RealShare:
                 hint="leave --real-share away",
             )
 
+    def any(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """``count`` records at random, each of them real with probability ``share``."""
+        real = rng.random(count) < self.share
+        synthetic = rng.integers(self.real, self.count, count)
+        return np.where(real, rng.integers(self.real, size=count), synthetic)
+
     def order(self, draw: Callable[[int, int, int], NDArray[np.int64]]) -> Callable[[int], int]:
         """The record at each position, by ``draw(source, round, count)``: a permutation (source 0: real, 1: not)."""
         rounds = lru_cache(maxsize=4)(draw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from typing import Any
 
@@ -82,6 +83,13 @@ def cli(quiet: bool, debug: bool) -> None:
         console.quiet = True
 
 
+def _end(number: int, frame: Any) -> None:
+    """Told to end: half-written outputs are removed on the way out, as at Ctrl-C. Told again: at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """Entry point of the ``irstkit`` command."""
+    signal.signal(signal.SIGTERM, _end)
     cli.main(args=sys.argv[1:], prog_name="irstkit")

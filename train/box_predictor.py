@@ -16,7 +16,7 @@ from ..annotate.errors import IrstkitError
 from ..datasets.clips import sequences_of
 from ..datasets.records import Record
 from .checkpoint import about_checkpoint, build_from, load_checkpoint
-from .predictor import choose_device
+from .predictor import DIVERGED, choose_device
 from .sequence import folded, is_clip_model, outputs, to_tensor
 
 Found = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -34,6 +34,8 @@ def suppress(
     from torchvision.ops import nms as suppressed
 
     height, width = size
+    if bad := int(torch.isnan(scores).sum()):  # no comparison finds them
+        raise IrstkitError(f"{bad} of {len(scores)} scores of the network are not numbers", hint=DIVERGED)
     good = (scores >= floor) & torch.isfinite(boxes).all(dim=1)
     boxes, scores = boxes[good].double(), scores[good].double()
     most = boxes.new_tensor([width, height, width, height])

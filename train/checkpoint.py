@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 KIND = "irstkit checkpoint"
 FORMAT = 1
+NEEDED = ("model", "normalisation", "step", "data", "seen")
 
 
 def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -79,6 +80,9 @@ def load_checkpoint(path: str | Path, *, model: str | None = None) -> dict[str, 
         raise IrstkitError(
             f"checkpoint format {content.get('format')!r}, this irstkit reads {FORMAT}", path=path
         )
+    for key in NEEDED:
+        if key not in content:
+            raise IrstkitError(f"a checkpoint without {key!r}: written by another program?", path=path)
     if model is not None and content["model"]["name"] != model:
         raise IrstkitError(
             f"a checkpoint of the model {content['model']['name']!r}, not of {model!r}", path=path

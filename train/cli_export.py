@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .cli_options import PATH
+from .cli_options import PATH, Number
 
 
 @click.command(no_args_is_help=True)
@@ -34,7 +34,7 @@ from .cli_options import PATH
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=1e-4,
     show_default=True,
     help="Largest difference from PyTorch, relative to the largest output.",
@@ -67,9 +67,14 @@ def export(
       irstkit train export runs/dfar --size 256 320 --out detector.onnx
       irstkit train export runs/eflnet --size 256 256 --portable --out detector.onnx
     """
+    from ..annotate.errors import IrstkitError
     from .checkpoint import build_from, load_checkpoint
     from .export import export_onnx
 
+    if out.suffix.lower() != ".onnx":
+        raise IrstkitError("expected a name ending in .onnx", path=out)
+    if out.exists():
+        raise IrstkitError("exists: not overwritten", path=out, hint="name another --out")
     content = load_checkpoint(checkpoint)
     normalisation = content.get("normalisation", {"mean": 0.0, "std": 1.0})
     about = {

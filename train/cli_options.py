@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 PATH = click.Path(path_type=Path)
+
+
+class Number(click.FloatRange):
+    """A number in a range; click's own lets not-a-number through every bound."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 class RealFraction(click.ParamType):
@@ -87,12 +98,10 @@ padding_option = click.option(
 )
 
 metric_options = [
-    click.option(
-        "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Positive above it."
-    ),
+    click.option("--threshold", type=Number(0, 1), default=0.5, show_default=True, help="Positive above it."),
     click.option(
         "--distance",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         default=3.0,
         show_default=True,
         help="Centroids strictly nearer match, pixels.",

@@ -11,6 +11,7 @@ import click
 from .cli_options import (
     PATH,
     ModelOption,
+    Number,
     device_option,
     json_option,
     need_torch,
@@ -70,7 +71,7 @@ def embed(
 @click.option("--split", help="SCHEME/PART of a data set [default: all its images].")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help="Positive above it [0.5; networks of boxes: the score that the run chose on its validation part].",
 )
 @padding_option

@@ -10,6 +10,7 @@ import click
 
 from .cli_options import (
     PATH,
+    Number,
     device_option,
     json_option,
     need_torch,
@@ -90,7 +91,7 @@ class Distances(click.ParamType):
 )
 @click.option(
     "--nms",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.65,
     show_default=True,
     help="Networks of boxes: largest IoU of two detections that are both kept.",
@@ -186,8 +187,12 @@ def evaluate(
       irstkit train evaluate runs/dfar --data DAUB/ --border still
     """
     need_torch()
+    from contextlib import ExitStack
+
+    from ..annotate.files import atomic_folder
     from ..datasets.readers import open_dataset
-    from .compare_boxes import check_new, compare_boxes, markdown, write_comparison
+    from .compare import check_new
+    from .compare_boxes import compare_boxes, markdown, write_tables
     from .evaluate import evaluate as score
     from .evaluate import labelled_part, table
     from .evaluate_boxes import is_box_checkpoint, labelled_boxes
@@ -206,13 +211,16 @@ def evaluate(
             raise click.UsageError(f"{_flag(other[0])} is for the masks of one segmenter")
         check_new(out)
         left = unseen(predictions, opened, *labelled_boxes(opened, split)) if only_unseen else None
-        content = compare_boxes(
-            predictions, opened, split, score=threshold if "threshold" in given else None, choose_on=choose_on,
-            distance=distance, nms=nms, device=device, model=model, padding=padding, kind=kind,
-            border=border, unseen=left,
-        )  # fmt: skip
-        if out is not None:
-            write_comparison(content, out, protocol)
+        with ExitStack() as stack:
+            # before anything is predicted: a place that cannot be written is told first
+            folder = None if out is None else stack.enter_context(atomic_folder(out))
+            content = compare_boxes(
+                predictions, opened, split, score=threshold if "threshold" in given else None, choose_on=choose_on,
+                distance=distance, nms=nms, device=device, model=model, padding=padding, kind=kind,
+                border=border, unseen=left,
+            )  # fmt: skip
+            if folder is not None:
+                write_tables(content, folder, protocol)
         runs = content["runs"]
         if as_json:
             click.echo(json.dumps(content if len(runs) > 1 else runs[0], indent=2))

@@ -10,6 +10,7 @@ import click
 
 from .cli_options import (
     PATH,
+    Number,
     RealFraction,
     device_option,
     json_option,
@@ -55,12 +56,12 @@ from .cli_options import (
 )
 @click.option(
     "--max-minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help="Stop after this time, with everything saved.",
 )
 @click.option(
     "--save-minutes",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=10.0,
     show_default=True,
     help="Write last.pt between validations too where the one before is older than this: the most that a killed run loses.",
@@ -97,6 +98,7 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     """
     need_torch()
     from ..annotate.console import note
+    from ..annotate.errors import IrstkitError
     from .material import compose, compose_stream
     from .models import task_of_model
     from .runs import prepare_folder, read_run
@@ -116,6 +118,8 @@ def fit(model: str, out: Path, as_json: bool, **given: Any) -> None:
     if control["resume"]:
         former = read_run(out)
         base = settings_from(former["settings"], source=out / "run.json")
+        if base.model != model:
+            raise IrstkitError(f"a run of {base.model!r}, not of {model!r}", path=out)
         stream = stream or former["data"].get("stream", False)
         for source in ("real", "synthetic"):
             about = former["data"].get(source, {})
@@ -197,7 +201,7 @@ class Fractions(click.ParamType):
 @click.option("--seed", type=int, help="First seed; the others follow it [0].")
 @click.option(
     "--max-minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help="Stop this call after so much training, with everything saved for the next.",
 )
 @click.option(

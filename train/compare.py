@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..annotate.errors import IrstkitError
-from ..annotate.files import atomic_path, write_atomic, write_json
+from ..annotate.files import atomic_folder, atomic_path, write_atomic, write_json
 from ..datasets.readers import open_dataset
 from ..datasets.records import Record
 from .evaluate import Scores, labelled_part, report, score, staircase
@@ -48,41 +48,46 @@ def compare(
     column a run, those first on which the runs differ most.
     """
     settings = settings or Settings()
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise IrstkitError("exists and is not empty: not overwritten", path=out, hint="name another --out")
+    check_new(out)
     opened = open_dataset(data)
     records, name = labelled_part(opened, split)
     names = _names(runs)
-    sources: list[Source] = [
-        open_source(r, records, device=device, padding=padding, kind=kind) for r in runs
-    ]  # a run that is wrong is said before the first is scored
-    results: list[dict[str, Any]] = []
-    scored: list[Scores] = []
-    for label, source in zip(names, sources, strict=True):
-        source.name = label
-        scores = score(source, records, settings, curves=True, keep=True)
-        results.append({"run": label, **report(source, opened, records, name, scores)})
-        scored.append(scores)
-    content = {"split": name, "split_hash": results[0]["split_hash"], "runs": results}
-    write_json(out / "compare.json", content, indent=2)
-    rows = [{k: r.get(k, r["roc"].get(k)) for k in COLUMNS} for r in results]
-    write_atomic(out / "compare.csv", _csv(COLUMNS, rows))
-    write_atomic(out / "compare.md", markdown(results))
-    curves = {
-        label: staircase(s.target) for label, s in zip(names, scored, strict=True) if s.target is not None
-    }
-    points = [
-        {"run": label, "fa": fa, "pd": pd, "threshold": t}
-        for label, rows in curves.items()
-        for fa, pd, t in rows
-    ]
-    write_atomic(out / "roc.csv", _csv(("run", "fa", "pd", "threshold"), points))
-    _plot(curves, results, out / "roc.png")
-    for title, places in choose(records, scored, settings).items():
-        if places:
-            _gallery(title, places, records, names, scored, out / f"{title}.png")
+    with atomic_folder(out) as folder:  # a place that cannot be written is told first
+        sources: list[Source] = [
+            open_source(r, records, device=device, padding=padding, kind=kind) for r in runs
+        ]  # a run that is wrong is said before the first is scored
+        results: list[dict[str, Any]] = []
+        scored: list[Scores] = []
+        for label, source in zip(names, sources, strict=True):
+            source.name = label
+            scores = score(source, records, settings, curves=True, keep=True)
+            results.append({"run": label, **report(source, opened, records, name, scores)})
+            scored.append(scores)
+        content = {"split": name, "split_hash": results[0]["split_hash"], "runs": results}
+        write_json(folder / "compare.json", content, indent=2)
+        rows = [{k: r.get(k, r["roc"].get(k)) for k in COLUMNS} for r in results]
+        write_atomic(folder / "compare.csv", _csv(COLUMNS, rows))
+        write_atomic(folder / "compare.md", markdown(results))
+        curves = {
+            label: staircase(s.target) for label, s in zip(names, scored, strict=True) if s.target is not None
+        }
+        points = [
+            {"run": label, "fa": fa, "pd": pd, "threshold": t}
+            for label, rows in curves.items()
+            for fa, pd, t in rows
+        ]
+        write_atomic(folder / "roc.csv", _csv(("run", "fa", "pd", "threshold"), points))
+        _plot(curves, results, folder / "roc.png")
+        for title, places in choose(records, scored, settings).items():
+            if places:
+                _gallery(title, places, records, names, scored, folder / f"{title}.png")
     return content
+
+
+def check_new(out: str | Path | None) -> None:
+    """Refuse an output folder that holds something, before anything is predicted."""
+    if out is not None and Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+        raise IrstkitError("exists and is not empty: not overwritten", path=out, hint="name another --out")
 
 
 def choose(records: Sequence[Record], scored: Sequence[Scores], settings: Settings) -> dict[str, list[Place]]:

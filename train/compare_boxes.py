@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..annotate.errors import IrstkitError
-from ..annotate.files import atomic_folder, write_json
+from ..annotate.files import write_json
 from ..datasets.records import Dataset
 from .compare import _csv, _figure, _names, _save
 from .detection_metrics import PUBLISHED
@@ -50,36 +49,30 @@ def compare_boxes(
     return {"split": results[0]["split"], "split_hash": results[0]["split_hash"], "runs": results}
 
 
-def write_comparison(content: dict[str, Any], out: str | Path, protocol: str = "irstkit") -> None:
-    """Write ``results.json``, ``table.md``, ``table.csv``, ``sequences.csv``, ``pr.csv`` and ``pr.png``.
-
-    All of it or nothing; ``out`` must not hold anything.
-    """
+def write_tables(content: dict[str, Any], folder: Path, protocol: str = "irstkit") -> None:
+    """Write ``results.json``, ``table.md``, ``table.csv``, ``sequences.csv``, ``pr.csv`` and ``pr.png`` to ``folder``."""
     results = content["runs"]
-    with atomic_folder(out) as folder:
-        write_json(folder / "results.json", content, indent=2)
-        (folder / "table.md").write_text(markdown(results, protocol), encoding="utf-8")
-        columns = {**OURS, **PUBLISHED_COLUMNS}
-        rows = [
-            {
-                "run": r["run"], "kind": r["kind"], "score": r["score"], "score_from": r["score_from"],
-                **{key: _value(r, key) for key, _ in columns.values()},
-            }
-            for r in results
-        ]  # fmt: skip
-        (folder / "table.csv").write_text(_csv(tuple(rows[0]), rows), encoding="utf-8")
-        found = [{"run": r["run"], **row} for r in results for row in r.get("sequences", ())]
-        if found:
-            (folder / "sequences.csv").write_text(_csv(("run", *SEQUENCE), found), encoding="utf-8")
-        points = [
-            {"run": r["run"], "recall": recall, "precision": precision, "score": score}
-            for r in results
-            for recall, precision, score in zip(*r["curve"].values(), strict=False)
-        ]
-        (folder / "pr.csv").write_text(
-            _csv(("run", "recall", "precision", "score"), points), encoding="utf-8"
-        )
-        _plot(results, folder / "pr.png")
+    write_json(folder / "results.json", content, indent=2)
+    (folder / "table.md").write_text(markdown(results, protocol), encoding="utf-8")
+    columns = {**OURS, **PUBLISHED_COLUMNS}
+    rows = [
+        {
+            "run": r["run"], "kind": r["kind"], "score": r["score"], "score_from": r["score_from"],
+            **{key: _value(r, key) for key, _ in columns.values()},
+        }
+        for r in results
+    ]  # fmt: skip
+    (folder / "table.csv").write_text(_csv(tuple(rows[0]), rows), encoding="utf-8")
+    found = [{"run": r["run"], **row} for r in results for row in r.get("sequences", ())]
+    if found:
+        (folder / "sequences.csv").write_text(_csv(("run", *SEQUENCE), found), encoding="utf-8")
+    points = [
+        {"run": r["run"], "recall": recall, "precision": precision, "score": score}
+        for r in results
+        for recall, precision, score in zip(*r["curve"].values(), strict=False)
+    ]
+    (folder / "pr.csv").write_text(_csv(("run", "recall", "precision", "score"), points), encoding="utf-8")
+    _plot(results, folder / "pr.png")
 
 
 def _value(result: dict[str, Any], key: str) -> float | None:
@@ -173,9 +166,3 @@ def needs_boxes(paths: Sequence[str | Path], data: Dataset) -> str | None:
     if not any(r.mask is not None for r in data):
         return f"{data.root} has boxes, no masks"
     return None
-
-
-def check_new(out: str | Path | None) -> None:
-    """Refuse an output folder that holds something, before anything is predicted."""
-    if out is not None and Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
-        raise IrstkitError("exists and is not empty: not overwritten", path=out, hint="name another --out")

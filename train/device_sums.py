@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..annotate.errors import IrstkitError
+from .predictor import DIVERGED
 
 LEVELS = 1 / (1 + np.exp(-np.linspace(-20, 30, 2048)))
 """Thresholds of a set's curves: 2048, equally spaced in logit. At each of them the curve is exact."""
@@ -67,7 +68,7 @@ class Pending:
         positive, sums, *curves = (t.numpy() for t in self._tensors)
         tp, fp, fn, invalid = (int(n) for n in sums)
         if invalid:
-            raise IrstkitError(f"{invalid} pixels of the network's answer are not numbers")
+            raise IrstkitError(f"{invalid} pixels of the network's answer are not numbers", hint=DIVERGED)
         return PixelSums(positive, (tp, fp, fn), *curves)
 
 

@@ -16,7 +16,8 @@ from ..annotate.console import track
 from ..annotate.errors import IrstkitError
 from ..annotate.files import write_atomic
 from ..datasets.records import Record, split_hash
-from .predictor import Predictor
+from .predictor import Predictor, of_image
+from .sequence import is_clip_model
 
 
 def deepest_layer(predictor: Predictor, image: NDArray) -> str:
@@ -64,6 +65,9 @@ def embed(
         raise IrstkitError("expected a name ending in .npz", path=out)
     if out.exists():
         raise IrstkitError("exists: not overwritten", path=out, hint="name another --out")
+    if is_clip_model(predictor.network):
+        name = predictor.about.get("model", "this network")
+        raise IrstkitError(f"{name} sees clips, embed takes networks of single images")
     layer = layer or deepest_layer(predictor, records[0].read_image())
     modules = dict(predictor.network.named_modules())
     if layer not in modules:
@@ -75,7 +79,9 @@ def embed(
     try:
         for record in track(records, "embedding"):
             held.clear()
-            predictor.probability(record.read_image())
+            image = record.read_image()
+            with of_image(record.id):
+                predictor.probability(image)
             if not held or not isinstance(held[-1], Tensor) or held[-1].dim() != 4:
                 raise IrstkitError(f"the layer {layer!r} gives no (B, C, H, W) map")
             maps = held[-1][0].float().flatten(1)

@@ -108,7 +108,7 @@ def score(
             try:
                 answer = found.wait()
             except IrstkitError as error:
-                raise IrstkitError(error.message, where=f"image {record.id}") from error
+                raise IrstkitError(error.message, where=f"image {record.id}", hint=error.hint) from error
             values, ranks = answer.positive, answer.ranks
             meter.update(values, mask, id=record.id, sums=answer.sums)
             if answer.counts is not None:

@@ -132,7 +132,11 @@ def is_box_checkpoint(path: str | Path) -> bool:
     """Whether ``path`` is a checkpoint (or a run's folder) of a network of boxes."""
     if not is_network(path):
         return False
-    return task_of_model(load_checkpoint(path)["model"]["name"]) == "boxes"
+    name = load_checkpoint(path)["model"]["name"]
+    try:
+        return task_of_model(name) == "boxes"
+    except IrstkitError as error:
+        raise IrstkitError(error.message, path=path, hint=error.hint) from error
 
 
 def labelled_boxes(data: Dataset, split: str | None) -> tuple[list[Record], str]:

@@ -33,7 +33,15 @@ from .material import Material
 from .models import build, count_parameters
 from .optimise import follow, optimiser_of, swapped
 from .predictor import choose_device
-from .runs import clear_folder, clear_half_written, prepare_folder, versions, write_log, write_run
+from .runs import (
+    clear_folder,
+    clear_half_written,
+    make_folder,
+    prepare_folder,
+    versions,
+    write_log,
+    write_run,
+)
 from .runtime import (
     board_writer,
     cpu_name,
@@ -47,6 +55,9 @@ from .runtime import (
 )
 from .settings import Settings, learning_rate, settings_from, stage_lengths
 from .tasks import MaskTask, check_output, task_of
+
+DIVERGED = "a smaller --lr, --clip 1, --warmup 100 or --precision 32-true"
+"""What helps."""
 
 
 def fit(
@@ -115,7 +126,7 @@ class _Run:
         prepare_folder(out, overwrite=overwrite, resume=resume)
         if settings.stages and settings.init is None and not resume:
             raise IrstkitError("the last of several stages starts from weights: see train.stages.fit")
-        self.settings, self.material, self.out = settings, material, out
+        self.settings, self.material, self.out, self.overwrite = settings, material, out, overwrite
         target = choose_device(device)
         # Fabric would take bfloat16 there and not say so
         if target.type == "cpu" and settings.precision == "16-mixed":
@@ -180,8 +191,10 @@ class _Run:
 
     def train(self, max_steps: int | None, max_minutes: float | None, save_minutes: float) -> dict[str, Any]:
         """Run to the end, or to the first reason to stop before it; the folder is held against other processes."""
-        self.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out)
         with occupied(self.out):
+            if not self.resumed:  # another run may have come and gone here since
+                prepare_folder(self.out, overwrite=self.overwrite, resume=False)
             return self._train(max_steps, max_minutes, save_minutes)
 
     def _train(self, max_steps: int | None, max_minutes: float | None, save_minutes: float) -> dict[str, Any]:
@@ -194,8 +207,8 @@ class _Run:
         write_run(self.out, self._report("running"))
         reason = None
         with (
+            signals() as signalled,  # first: a writer of TensorBoard takes a second to begin
             board_writer(self.out, self.step) as board,
-            signals() as signalled,
             progress(f"training {self.settings.model}", self.steps, unit="steps") as bar,
         ):
             bar.advance(first)
@@ -270,7 +283,7 @@ class _Run:
                 raise IrstkitError(
                     f"the loss is {total} at step {self.step + 1} (lr {rate:g}, {s.precision})",
                     path=self.out,
-                    hint="a smaller --lr, --clip 1, --warmup 100 or --precision 32-true",
+                    hint=DIVERGED,
                 )
             if s.clip is not None:
                 self.fabric.clip_gradients(
@@ -352,6 +365,13 @@ class _Run:
         }
 
     def _save_last(self) -> None:
+        for name, values in self.net.named_parameters():
+            if not torch.isfinite(
+                values
+            ).all():  # the next step's loss would say so, but last.pt would be lost
+                raise IrstkitError(
+                    f"the weights {name} are not numbers after step {self.step}", path=self.out, hint=DIVERGED
+                )
         metrics = self.best.get("metrics", {}) if self.best.get("step") == self.step else {}
         content = self._content(self.net.state_dict(), metrics)
         content["training"] = {
@@ -388,7 +408,8 @@ class _Run:
                 hint="resume with the run's own settings; only a constant schedule without curriculum can be made longer",
             )
         if former["data"] != self.material.about:
-            different = sorted(k for k in former["data"] if former["data"][k] != self.material.about.get(k))
+            then, now = former["data"], self.material.about
+            different = sorted(k for k in {**then, **now} if then.get(k) != now.get(k))
             raise IrstkitError(f"the run was on other images (different: {', '.join(different)})", path=path)
         threads = former["training"]["threads"]
         if threads != torch.get_num_threads():

@@ -78,6 +78,7 @@ def compose(
             sets[source] = (data, _training_split(data, split))
         elif split is not None:
             raise IrstkitError(f"a {source} split without a {source} data set", hint=f"add --{source} PATH")
+    _not_one_set(sets)
     sets = _sequences_apart(sets)
     if total is not None and fraction is None:
         if len(sets) == 2:
@@ -143,6 +144,19 @@ def compose(
     sequences = {r.sequence for r in train} - {None}
     context = [r for pool in pools.values() for r in pool if id(r) not in chosen and r.sequence in sequences]
     return Material(train, validation, about, paths, ids, real=used["real"], context=context)
+
+
+def _not_one_set(sets: dict[str, tuple[Dataset, str]]) -> None:
+    """Refuse images that are of both sources: as synthetic ones those of the validation part would be trained on."""
+    if len({data.root.resolve() for data, _ in sets.values()}) == len(sets):
+        return
+    real, synthetic = ({r.id for r in data.part(split)} for data, split in sets.values())
+    if both := len(real & synthetic):
+        raise IrstkitError(
+            f"--real and --synthetic are the same data set, and {both} images are in both lists",
+            path=sets["real"][0].root,
+            hint="name it once, or two lists of it with --real-split and --synthetic-split",
+        )
 
 
 def _sequences_apart(sets: dict[str, tuple[Dataset, str]]) -> dict[str, tuple[Dataset, str]]:

@@ -19,7 +19,7 @@ from ..annotate.files import IMAGE_SUFFIXES, GrayImage, list_images, read_header
 from ..annotate.video import VIDEO_SUFFIXES, video_frames
 from ..datasets.readers import open_dataset
 from ..datasets.records import Record, split_hash
-from .predictor import Predictor
+from .predictor import Predictor, of_image
 
 TRUTH = (0, 200, 255)
 PREDICTED = (255, 120, 0)
@@ -117,7 +117,8 @@ def predict(
     with _new_folder(Path(out)) as folder:
         for record in track(records, "predicting"):
             image = record.read_image()
-            probability = predictor.probability(image) if maps is None else maps(record)
+            with of_image(record.id):
+                probability = predictor.probability(image) if maps is None else maps(record)
             mask = probability > threshold
             image_id = add_image(coco, record.id + record.suffix, image.shape, source=record.source)
             for instance in mask_to_instances(mask):

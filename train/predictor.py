@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,25 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PADDINGS = ("reflect", "zeros")
+DIVERGED = "the network has diverged: another checkpoint, or a training with --clip 1 or a smaller --lr"
+
+
+def are_numbers(probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A network's answer, refused where it is not-a-number: a comparison would take that for "no target"."""
+    if bad := int(np.isnan(probability).sum()):
+        raise IrstkitError(f"{bad} pixels of the network's answer are not numbers", hint=DIVERGED)
+    return probability
+
+
+@contextmanager
+def of_image(id: str) -> Iterator[None]:
+    """Errors that name no file get the image's id."""
+    try:
+        yield
+    except IrstkitError as error:
+        if error.path is not None or error.where is not None:
+            raise
+        raise IrstkitError(error.message, where=f"image {id}", hint=error.hint) from error
 
 
 def choose_device(name: str) -> torch.device:
@@ -120,7 +141,7 @@ class Predictor:
     def probability(self, image: GrayImage) -> NDArray[np.float64]:
         """(H, W) probabilities in 0..1 of a (H, W) uint8 or uint16 image."""
         # in float32 every logit above 17 is the probability 1, and curves lose their confident end
-        return torch.sigmoid(self.logits(image).cpu().double()).numpy()
+        return are_numbers(torch.sigmoid(self.logits(image).cpu().double()).numpy())
 
     def described(self) -> dict[str, Any]:
         """How images go in, for results."""

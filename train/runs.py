@@ -50,7 +50,8 @@ def prepare_folder(out: Path, *, overwrite: bool, resume: bool) -> None:
     inside = sorted(f.name for f in out.iterdir() if not _half_written(f)) if out.exists() else []
     if resume:
         if "last.pt" not in inside and "stage1" not in inside:
-            raise IrstkitError("no last.pt to resume from", path=out, hint="start the run without --resume")
+            begin = "--overwrite" if "run.json" in inside else "the same command without --resume"
+            raise IrstkitError("no last.pt to resume from", path=out, hint=f"{begin} starts the run")
         return
     strange = [name for name in inside if name not in FILES and not _STAGE.fullmatch(name)]
     if inside and (not overwrite or strange):
@@ -59,6 +60,14 @@ def prepare_folder(out: Path, *, overwrite: bool, resume: bool) -> None:
         raise IrstkitError(
             "the folder is not empty", path=out, hint="--resume goes on with a run, --overwrite replaces it"
         )
+
+
+def make_folder(out: Path) -> None:
+    """The folder, where it is not there yet; an error that names it where it cannot be made."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IrstkitError(f"cannot write here: {error.strerror or error}", path=out) from error
 
 
 def _half_written(path: Path) -> bool:
@@ -81,10 +90,13 @@ def clear_folder(out: Path) -> None:
     """Remove a former run's files."""
     for name in FILES:
         path = out / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise IrstkitError(f"cannot be removed: {error.strerror or error}", path=path) from error
 
 
 def clear_stages(out: Path) -> None:

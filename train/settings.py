@@ -158,7 +158,9 @@ def _typed(key: str, value: Any, kind: str, source: str | Path | None) -> Any:
         return tuple(_typed(f"{key}[{k}]", v, "float", source) for k, v in enumerate(value))
     if kind.startswith("Mapping") and isinstance(value, Mapping):
         return dict(value)
-    raise IrstkitError(f"{key} is {value!r}, expected {kind}", path=source)
+    wanted = {"float": "a finite number", "int": "a whole number", "str": "text", "bool": "true or false"}
+    word = next((text for name, text in wanted.items() if kind.startswith(name)), kind)
+    raise IrstkitError(f"{key} is {value!r}, expected {word}", path=source)
 
 
 def _stages(value: Any, source: str | Path | None) -> tuple[dict[str, Any], ...]:
@@ -195,7 +197,8 @@ def _check(s: Settings, source: str | Path | None) -> None:
         need(getattr(s, key) >= 1, key, "at least 1")
     for key in ("steps", "epochs", "patience"):
         need(getattr(s, key) is None or getattr(s, key) >= 1, key, "at least 1")
-    for key in ("weight_decay", "momentum", "warmup", "seed", "final"):
+    need(0 <= s.seed < 2**64, "seed", "a whole number from 0, below 2**64")
+    for key in ("weight_decay", "momentum", "warmup", "final"):
         need(getattr(s, key) >= 0, key, "at least 0")
     need(s.clip is None or s.clip > 0, "clip", "a number above 0")
     need(s.ema is None or 0 < s.ema < 1, "ema", "between 0 and 1")

@@ -17,7 +17,7 @@ from ..annotate.errors import IrstkitError
 from ..annotate.files import IMAGE_SUFFIXES, GrayImage, read_image, read_json
 from ..datasets.records import Record
 from .device_sums import Pending, begin
-from .predictor import Predictor
+from .predictor import Predictor, of_image
 from .sequence import is_clip_model
 
 MARKS = ("", "_pred", "-pred", "_prediction", "_mask", "-mask")
@@ -48,7 +48,9 @@ class NetworkSource:
         self.about, self.seen = {**predictor.about, "device": str(predictor.device)}, predictor.seen
 
     def map(self, record: Record) -> NDArray:
-        return self.predictor.probability(record.read_image())
+        image = record.read_image()
+        with of_image(record.id):
+            return self.predictor.probability(image)
 
     def begin(
         self, image: GrayImage, truth: NDArray[np.bool_], threshold: float, *, curves: bool = False

@@ -18,7 +18,7 @@ from ..annotate.errors import IrstkitError
 from ..annotate.files import occupied
 from .loop import fit as fit_one
 from .material import Material
-from .runs import clear_folder, clear_stages, prepare_folder, read_run, write_run
+from .runs import clear_folder, clear_stages, make_folder, prepare_folder, read_run, write_run
 from .settings import Settings, stage_lengths
 
 
@@ -101,7 +101,7 @@ def _begin(out: Path, report: dict[str, Any], fresh: bool) -> None:
                 pass
         clear_stages(out)
         clear_folder(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_run(out, report)
 
 

@@ -20,6 +20,7 @@ from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError, require
 from ..annotate.files import atomic_path, occupied, read_json, write_atomic, write_json
 from ..datasets.readers import open_dataset
+from .checkpoint import load_checkpoint
 from .evaluate import labelled_part
 from .evaluate_boxes import labelled_boxes
 from .metrics import Settings as MetricSettings
@@ -84,6 +85,13 @@ def sweep(
         known = set(material.ids.get(test.root.resolve().name, ())) & {r.id for r in records}
         if known:
             raise IrstkitError(f"{len(known)} images of {test_split!r} are trained on", path=test.root)
+    if settings.init is not None:
+        before = load_checkpoint(settings.init)["seen"].get(test.root.resolve().name, ())
+        if known := set(before) & {r.id for r in records}:
+            raise IrstkitError(
+                f"was trained or selected on {len(known)} images of {test_split}", path=settings.init,
+                hint="no test: another --init or --test-split",
+            )  # fmt: skip
     described = {
         "settings": {k: v for k, v in settings.as_dict().items() if k != "seed"},
         "total": plan.total,
@@ -215,9 +223,11 @@ def markdown(report: dict[str, Any]) -> str:
             f"0.5 or more; Pd and Fa by centres nearer than {m['distance']:g} px."
         )
     best = "AP50" if task == "boxes" else "IoU"
+    share = s.get("real_share")
+    how_often = "" if share is None else f"; {100 * share:g} % of the samples are real in rows of both"
     lines += [
         "",
-        f"{s['model']}, {s['steps']} steps of batch {s['batch']} in every row, N = {report['total']}; mean ± sample "
+        f"{s['model']}, {s['steps']} steps of batch {s['batch']} in every row, N = {report['total']}{how_often}; mean ± sample "
         f"deviation over seeds; best checkpoint by {best} on the validation part of the real training list.",
         f"Scored on {test['images']} images of {test['name']} {test['split']} (hash {report['split_hash']}) at native "
         f"size: {how}",

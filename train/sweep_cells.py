@@ -21,6 +21,7 @@ from ..annotate import console
 from ..annotate.errors import IrstkitError
 from ..annotate.files import read_json, write_json
 from ..datasets.readers import open_dataset
+from ..datasets.real_share import RealShare
 from .evaluate import evaluate, labelled_part
 from .evaluate_boxes import score_boxes
 from .material import Material, compose
@@ -67,11 +68,17 @@ class Cell:
 
     def material(self) -> Material:
         """Its images; every impossible draw is an error."""
-        p = self.plan
-        return compose(
+        p, share = self.plan, self.settings.real_share
+        material = compose(
             p.real, p.synthetic, real_split=p.real_split, synthetic_split=p.synthetic_split, fraction=self.fraction,
             total=p.total, seed=self.settings.seed, masks=self.task == "mask",
         )  # fmt: skip
+        if share is not None:
+            try:
+                RealShare(material.real, len(material.train), share)
+            except IrstkitError as error:
+                raise IrstkitError(f"{self.name}: {error.message}", hint=error.hint) from error
+        return material
 
     def finished(self, material: Material) -> dict[str, Any] | None:
         """The result, where it was trained to its end on these images and scored."""

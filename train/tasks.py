@@ -31,7 +31,7 @@ from .device_sums import Pending, begin
 from .losses import get_loss, supervised
 from .material import Material
 from .metrics import SegmentationMeter
-from .predictor import Predictor
+from .predictor import Predictor, are_numbers
 from .sequence import is_clip_model, outputs, to_tensor
 from .settings import Settings
 
@@ -342,7 +342,7 @@ class ClipPredictor:
                 outputs(self.network, frames, self._prepare, numbers=numbers, border=self.border)
             ):
                 height, width = frames[k].shape
-                yield torch.sigmoid(logits[0, 0, :height, :width].double()).cpu().numpy()
+                yield are_numbers(torch.sigmoid(logits[0, 0, :height, :width].double()).cpu().numpy())
         finally:
             self.network.train(was_training)
 

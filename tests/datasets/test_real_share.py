@@ -69,3 +69,19 @@ def test_batches_with_a_share(make_pairs):
         assert make().indices(0) != seen[0]
         with pytest.raises(IrstkitError, match="a real share of 11 "):
             make(real_share=RealShare(3, 11, 0.5))
+
+
+def test_the_tiles_of_a_mosaic_keep_the_share(make_pairs):
+    batches = ClipBatches(
+        Images(list(open_dataset(make_pairs(count=12)))), batch=4, crop=32, seed=3, single=True, mosaic=1.0,
+        real_share=RealShare(2, 12, 0.75),
+    )  # fmt: skip
+    cut, tiles = batches._cut, []
+    batches._cut = lambda rng, k, *size: tiles.append(k) or cut(rng, k, *size)
+    for step in range(50):
+        batches.batch(step)
+    assert len(tiles) == 800 and sum(k < 2 for k in tiles[::4]) == 150
+    others = [k for n, k in enumerate(tiles) if n % 4]
+    assert abs(sum(k < 2 for k in others) / 600 - 0.75) < 0.07, "four deviations"
+    assert set(others) == set(range(12))
+    assert np.isin(RealShare(2, 12, 0.5).any(np.random.default_rng(0), 100), range(12)).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -360,9 +361,9 @@ def test_a_border_rule_is_for_networks_of_clips(irstkit, runs, sequences, tmp_pa
 @pytest.mark.parametrize("name", MODELS)
 def test_sweep(irstkit, sequences, tmp_path, name):
     """A clip network draws its key frames; their neighbours are always there."""
-    out = tmp_path / "sweep"
+    out, other = tmp_path / "sweep", shutil.copytree(sequences, tmp_path / "other")
     result = irstkit(
-        "train", "sweep", name, "--real", sequences, "--synthetic", sequences, "--total", 4,
+        "train", "sweep", name, "--real", sequences, "--synthetic", other, "--total", 4,
         "--fractions", "0,real", "--seeds", 1, "--steps", 1, "--crop", 32, "--batch", 2, "--threads", 1,
         "--device", "cpu", "--out", out, "--json", *options(name), *(["--recipe", "paper"] if name == "dfar" else []),
     )  # fmt: skip
@@ -407,8 +408,8 @@ def test_a_frames_number_alone_names_no_image(irstkit, sequences, tmp_path):
     assert irstkit("train", "evaluate", maps, "--data", sequences, "--boxes").exit_code == 0
 
 
-def test_two_sets_with_sequences_of_one_name_are_never_mixed(sequences):
-    material = compose(sequences, sequences, masks=False)
+def test_two_sets_with_sequences_of_one_name_are_never_mixed(sequences, tmp_path):
+    material = compose(sequences, shutil.copytree(sequences, tmp_path / "other"), masks=False)
     names = [r.sequence for r in material.train]
     assert {n.split("/")[0] for n in names} == {"real", "synthetic"} and len(set(names)) == 3
     assert all(names.count(n) == 5 for n in names)

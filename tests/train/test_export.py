@@ -185,6 +185,9 @@ def test_the_command_writes_a_checkpoint_as_onnx(irstkit, tmp_path):
         {
             "model": {"name": "unet", "options": {"base": 2}, "state": net.state_dict()},
             "normalisation": {"mean": 0.25, "std": 0.5},
+            "step": 1,
+            "data": {},
+            "seen": {},
         },
     )
     out = tmp_path / "net.onnx"
@@ -194,7 +197,9 @@ def test_the_command_writes_a_checkpoint_as_onnx(irstkit, tmp_path):
     assert told["input"] == [2, 1, 16, 32] and told["normalisation"] == {"mean": 0.25, "std": 0.5}
     kept = {p.key: p.value for p in onnx.load(out).metadata_props}
     assert kept["model"] == "unet" and kept["mean"] == "0.25"
-    result = irstkit("train", "export", tmp_path / "best.pt", "--out", out)
+    result = irstkit("train", "export", tmp_path / "best.pt", "--out", tmp_path / "more.onnx")
     assert "agrees with PyTorch" in result.stdout
-    result = irstkit("train", "export", tmp_path / "best.pt", "--out", out, "--size", 17, 32)
+    result = irstkit(
+        "train", "export", tmp_path / "best.pt", "--out", tmp_path / "odd.onnx", "--size", 17, 32
+    )
     assert result.exit_code == 1 and "multiples of 16" in result.stderr

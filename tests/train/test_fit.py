@@ -553,8 +553,8 @@ def test_shipped_recipes_are_valid(path):
     ("text", "expected"),
     [
         ("lerning_rate: 1", "no setting 'lerning_rate'"),
-        ("lr: fast", "lr is 'fast', expected float"),
-        ("batch: 2.5", "batch is 2.5, expected int"),
+        ("lr: fast", "lr is 'fast', expected a finite number"),
+        ("batch: 2.5", "batch is 2.5, expected a whole number"),
         ("model: unet", "'unet'"),
         ("- 1", "mapping"),
         ("lr: [", "line"),

@@ -115,10 +115,11 @@ def test_lengths():
 
 def test_a_sweep_trains_in_stages(irstkit, split_pairs, tmp_path):
     root, out, recipe = split_pairs(6, 2), tmp_path / "sweep", tmp_path / "mine.yaml"
+    other = split_pairs(6, 0, folder="other", seed=4)
     recipe.write_text(
         json.dumps({"crop": 32, "batch": 2, "steps": 4, "options": {"base": 3}, "stages": STAGES})
     )
-    result = irstkit("train", "sweep", "sd2net", "--real", root, "--synthetic", root, "--total", 3, "--fractions",
+    result = irstkit("train", "sweep", "sd2net", "--real", root, "--synthetic", other, "--total", 3, "--fractions",
                      "real", "--seeds", 1, "--recipe", recipe, "--device", "cpu", "--out", out, "--json")  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["complete"]
