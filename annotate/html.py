@@ -30,7 +30,7 @@ h2 { font-size: 1.3rem; margin: 3rem 0 .6rem; padding-top: 1rem; border-top: 1px
 p, li { max-width: 75ch; } .soft, figcaption { color: var(--soft); font-size: .92rem; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; display:block; overflow-x:auto; }
 th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; } th { color: var(--soft); font-weight: 600; }
 figure { margin: 1rem 0; } figure img { max-width: 100%; border-radius: 6px; background:#fff; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 14px; margin: 1rem 0; }
 .grid figure { margin: 0; } .grid img { width: 100%; image-rendering: pixelated; display: block; }

@@ -295,6 +295,22 @@ def read_index(root: Path) -> dict[str, Any]:
     return index
 
 
+def check_shards(root: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Refuse missing shards and those of another size than the index says, before a run that opens them one by one.
+
+    Raises
+    ------
+    IrstkitError
+        Naming the first.
+    """
+    for row in rows:
+        path = root / row["name"]
+        size = path.stat().st_size if path.is_file() else None
+        if size != row["bytes"]:
+            told = "no such shard" if size is None else f"{size} bytes"
+            raise IrstkitError(f"{told}, {INDEX} says {row['bytes']} bytes", path=path)
+
+
 def read_indexes(root: Path) -> dict[str, Any]:
     """index.json of a folder of shards, or those of its sub-folders joined: one stream of several exports.
 

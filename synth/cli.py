@@ -132,15 +132,21 @@ def images(
     import tempfile
 
     from . import generate as run
+    from .backgrounds import refuse_inside
     from .preview import preview as show
 
     if out is None:
         raise click.UsageError("Missing option '--out'.")
+    if dask is not None and not dask.strip():
+        raise click.BadParameter("an address was expected, HOST:PORT or local:N", param_hint="--dask")
+    if dask and preview:
+        raise click.UsageError("--preview makes its few images here: drop --dask.")
     if dask and workers:
         raise click.UsageError("--workers and --dask exclude each other: the cluster has its own workers.")
     if refused and not preview:
         raise click.UsageError("--refused goes with --preview.")
     if preview:
+        refuse_inside(out, backgrounds)
         if out.suffix.lower() != ".png":
             raise click.BadParameter(
                 "with --preview this is the contact sheet, a .png file", param_hint="--out"

@@ -81,7 +81,12 @@ def report(
     if as_json:
         click.echo(json.dumps(found.facts, indent=2))
         return
-    for line in (*found.facts["verdict"]["summary"], *(f"  {c.text}" for c in found.changes)):
+    told = found.facts["verdict"]
+    for line in (
+        *told["summary"],
+        *(f"  {c.text}" for c in found.changes),
+        *(f"  {r}" for r in told["remarks"]),
+    ):
         click.echo(line)
     click.echo(str(out))
 

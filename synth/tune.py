@@ -276,7 +276,8 @@ def _advice(trials: _Trials, knobs: Sequence[Knob]) -> NDArray | None:
     from .verdict import changes
 
     made = trials.sample({}, trials.recipe.seed)
-    told = {c.key: c.amount for c in changes(compare(trials.reference, made, resamples=100), trials.start)}
+    advice = changes(compare(trials.reference, made, resamples=100), trials.start)
+    told = {c.key: c.amount for c in advice if c.op == KNOBS[c.key].op}
     if not any(k.key in told for k in knobs):
         return None
     z = [(log(told[k.key]) if k.factor else told[k.key]) / k.step if k.key in told else 0.0 for k in knobs]

@@ -249,6 +249,8 @@ def test_bad_backgrounds_are_one_clear_error_and_leave_nothing(folder, tmp_path,
         (["--splits", "train=0.5,val"], 2, "expected NAME=SHARE"),
         (["--count", "0"], 2, "--count"),
         (["--size", "20"], 2, "--size"),
+        (["--dask", ""], 2, "HOST:PORT or local:N"),
+        (["--set", "blur=2"], 1, "blur: a distribution was expected: {value: 3}"),
     ],
 )
 def test_bad_options(tmp_path, irstkit, arguments, code, told):
@@ -256,6 +258,70 @@ def test_bad_options(tmp_path, irstkit, arguments, code, told):
     assert result.exit_code == code
     assert told in result.stderr
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("out", ["{f}/made", "{f}", "{f}/sheet.png"])
+def test_an_output_within_the_backgrounds_is_refused(folder, irstkit, out):
+    """The next run would take what this one writes for backgrounds."""
+    look = ("--preview", 2) if out.endswith("png") else ()
+    result = irstkit(
+        "synth",
+        "images",
+        "--out",
+        out.format(f=folder),
+        "--count",
+        2,
+        "--size",
+        96,
+        "--backgrounds",
+        folder,
+        *look,
+    )
+    assert result.exit_code == 1
+    assert "inside the backgrounds' folder" in result.stderr or "is not empty" in result.stderr
+    assert len(list(folder.iterdir())) == 8
+    moving = irstkit(
+        "synth",
+        "sequences",
+        "--out",
+        folder / "made",
+        "--sequences",
+        1,
+        "--frames",
+        2,
+        "--backgrounds",
+        folder,
+    )
+    assert moving.exit_code == 1 and "inside the backgrounds' folder" in moving.stderr
+
+
+def test_what_would_go_wrong_quietly_is_said(tmp_path, irstkit):
+    """Colour, flat backgrounds, targets that find no place, options without a meaning here."""
+
+    def told(folder, *more):
+        result = irstkit(
+            "synth", "images", "--out", tmp_path / f"of-{folder}", "--count", 3, "--size", 64, "--workers", 1,
+            *(("--backgrounds", tmp_path / folder) if (tmp_path / folder).is_dir() else ()), *more,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.stderr
+        return result.stderr
+
+    rng = np.random.default_rng(0)
+    gray = cv2.GaussianBlur(rng.normal(90, 40, (90, 90)), (0, 0), 4).clip(0, 255).astype(np.uint8)
+    for name, image in (
+        ("colour", cv2.applyColorMap(gray, cv2.COLORMAP_JET)), ("flat", np.full((90, 90), 90, np.uint8)),
+        ("low", gray.astype(np.uint16)), ("good", gray),
+    ):  # fmt: skip
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "b.png"), image)
+    assert "1 of 1 backgrounds are in colour: gray is 0.299 R" in told("colour")
+    flat = told("flat")
+    assert (
+        "3 of 3 targets were dropped" in flat and "the backgrounds are flat" in flat and "--depth" not in flat
+    )
+    assert "--depth 8 stretches" in told("low")
+    assert "colour" not in (good := told("good")) and "dropped" not in good and "flat" not in good
+    assert "--exclude and --scenes do nothing here" in told("procedural", "--scenes", "predict")
 
 
 def test_preview_writes_the_sheet_and_nothing_else(tmp_path, irstkit):
