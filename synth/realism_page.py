@@ -37,7 +37,8 @@ def write_page(found: Realism, path: str | Path) -> None:
     _sheets(page, found)
     page.heading("Distributions")
     page.text(
-        "Blue: reference; orange: made. Medians are dashed. KS with its 95 % bootstrap interval; whole images are drawn.",
+        "Blue: reference; orange: made. Medians are dashed. KS with its 95 % bootstrap interval; whole images are drawn "
+        "(which adds noise: the interval of a small distance may lie above it).",
         soft=True,
     )
     if found.distances:
@@ -166,9 +167,9 @@ def distributions_figure(found: Realism) -> Figure:
                 np.clip(values, low, high), bins, weights=weights, histtype="step", color=colour, lw=1.4
             )
             axis.axvline(float(np.median(values)), color=colour, lw=0.8, ls="--")
-        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=key == "count"))
         if measure.ratio:
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{float(f'{10**v:.2g}'):g}"))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{float(f'{10**v:.3g}'):g}"))
         mark = "  *" if distance.differs else ""
         axis.set_title(f"{measure.title}\nKS {distance.ks:.2f}{mark}", fontsize=7.5)
         axis.tick_params(labelsize=6.5)
@@ -211,7 +212,7 @@ def _table(page: Page, distances: dict[str, Distance]) -> None:
                 title, " / ".join(f"{v:.3g}" for v in (d.reference[0], d.reference[2], d.reference[4])),
                 " / ".join(f"{v:.3g}" for v in (d.made[0], d.made[2], d.made[4])),
                 f"{d.ks:.2f} ({d.ks_interval[0]:.2f} to {d.ks_interval[1]:.2f})",
-                f"{d.wasserstein:.3g} ({d.wasserstein_interval[0]:.3g} to {d.wasserstein_interval[1]:.3g})",
+                f"{d.wasserstein:.3g} ({d.wasserstein_interval[0]:.2g} to {d.wasserstein_interval[1]:.2g})",
                 f"{d.p:.3f}" + (" *" if d.differs else ""),
             )
         )  # fmt: skip
