@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .cli_realism import report, tune
+from .cli_realism import report, tune, yaml_file
 from .cli_sequences import make_command
 
 
@@ -241,6 +241,7 @@ def fit_preset(
     from .fit import fit, measure, to_yaml
     from .preset import make_preset
 
+    yaml_file(out)
     refuse_existing(out, overwrite=overwrite, folder=False)
     data = open_dataset(dataset)
     records = data.part(split or "all")

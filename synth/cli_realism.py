@@ -7,6 +7,12 @@ from pathlib import Path
 import click
 
 
+def yaml_file(out: Path) -> None:
+    """Refuse a preset's file of another suffix: `out.png` would be taken for a picture ever after."""
+    if out.suffix.lower() not in (".yaml", ".yml"):
+        raise click.BadParameter(f"a preset is a .yaml file, got {out.name!r}", param_hint="--out")
+
+
 @click.command("report")
 @click.argument("made", metavar="DIR[:SCHEME/PART]")
 @click.option(
@@ -147,7 +153,7 @@ def tune(
     A simplex search (Nelder-Mead) with the same random numbers in every trial; the objective is the weighted mean
     of the Wasserstein distances that `irstkit synth report` tells. Ctrl-C writes the best so far; the same command
     begun again goes on (OUT.state keeps the trials until the end). Before and after are measured on images that
-    the search has not seen.
+    the search has not seen; where after is no better, the preset is written as it was.
 
     \b
     Examples:
@@ -161,6 +167,7 @@ def tune(
     from .fit import to_yaml
     from .tune import tune as search
 
+    yaml_file(out)
     state = out.with_name(out.name + ".state")
     if not state.is_file():
         refuse_existing(out, overwrite=overwrite, folder=False)
@@ -185,6 +192,9 @@ def tune(
         f"objective {found.before:.4f} -> {found.after:.4f} on other images, {found.trials} trials "
         f"(half of the reference against the other half: {found.floor:.4f})"
     )
-    if found.after >= found.before:
-        click.echo("no better on images that the search has not seen: try more --images or fewer keys")
+    if found.kept:
+        click.echo(
+            "no better on images that the search has not seen, so the preset is written as it was: "
+            "try more --images, a larger --budget or fewer keys"
+        )
     click.echo(str(out))
