@@ -23,8 +23,8 @@ import contextlib
 import fcntl
 import json
 import os
-import statistics
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -59,7 +59,18 @@ TUNED = {"tuned": "ours", "nuaa-tuned": "nuaa"}
 TUNING = {"images": 106, "share": 0.2, "lr": 5e-4}
 """Real images (``nuaa-tuned``: all), steps over those before, learning rate (a quarter of the recipe's)."""
 CHILDREN: set[subprocess.Popen[str]] = set()
-ARMS = ["ours", "nudt", "nuaa", "ours-nudt-backgrounds", "mixed", "balanced", "tuned", "nuaa-tuned", *list(OURS)[2:], "curriculum"]
+ARMS = [
+    "ours",
+    "nudt",
+    "nuaa",
+    "ours-nudt-backgrounds",
+    "mixed",
+    "balanced",
+    "tuned",
+    "nuaa-tuned",
+    *list(OURS)[2:],
+    "curriculum",
+]
 
 
 HEAD = """# From synthetic to real
@@ -111,7 +122,9 @@ def main() -> None:
         help="unseen: score the training list's images that a cell has not seen, to choose settings by; name other --results.",
     )
     parser.add_argument("--share", type=float, default=0.5, help="Of real samples in the arm balanced.")
-    parser.add_argument("--set", nargs="+", default=[], metavar="OPTION", help="Options of train fit, lr=1e-3.")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="OPTION", help="Options of train fit, lr=1e-3."
+    )
     parser.add_argument("--unseen-of", type=Path, metavar="RUN", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.unseen_of:
@@ -157,7 +170,13 @@ def cell(given: argparse.Namespace, arm: str, seed: int, end: float | None) -> N
     if any((key | how).items() <= (USUAL | row).items() for row in rows()):
         return
     name = "-".join(
-        [arm, f"{given.steps}x{given.crop}", f"s{seed}", *(str(v) for k, v in how.items() if v != USUAL[k] and k != "set"), *given.set]
+        [
+            arm,
+            f"{given.steps}x{given.crop}",
+            f"s{seed}",
+            *(str(v) for k, v in how.items() if v != USUAL[k] and k != "set"),
+            *given.set,
+        ]
     )
     given.out.mkdir(parents=True, exist_ok=True)
     with (given.out / f"{name}.lock").open("w") as lock:
@@ -287,7 +306,10 @@ def unseen(given: argparse.Namespace) -> dict:
     source = open_source(given.unseen_of / "last.pt", list(data), device=given.device)
     seen = set(source.seen.get("NUAA-SIRST", ()))
     return evaluate(
-        source, replace(data, records=tuple(r for r in data if r.id not in seen)), "50_50/train", resamples=1000
+        source,
+        replace(data, records=tuple(r for r in data if r.id not in seen)),
+        "50_50/train",
+        resamples=1000,
     )
 
 

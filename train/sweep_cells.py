@@ -123,8 +123,11 @@ def cells_of(settings: Settings, plan: Plan, out: Path, **rest: Any) -> list[Cel
     return [
         Cell(
             replace(settings, seed=seed, real_share=None if one_source[fraction] else settings.real_share),
-            plan, fraction, out / "runs" / f"{fraction}-seed{seed}", **rest,
-        )  # fmt: skip
+            plan,
+            fraction,
+            out / "runs" / f"{fraction}-seed{seed}",
+            **rest,
+        )
         for fraction in plan.fractions
         for seed in range(settings.seed, settings.seed + plan.seeds)
     ]

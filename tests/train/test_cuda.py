@@ -78,7 +78,9 @@ def test_resumed_on_a_gpu(split_pairs, tmp_path):
 def test_other_steps_train_too(changes, split_pairs, tmp_path):
     material = compose(split_pairs(8, 2, size=(96, 80)), None)
     report = loop.fit(settings_of("sd2net", **changes), material, tmp_path / "run", device="cuda")
-    assert report["step"] == 9 and report["cuda_graph"] is not bool({"accumulate", "16-mixed"} & {*changes, *changes.values()})
+    assert report["step"] == 9 and report["cuda_graph"] is not bool(
+        {"accumulate", "16-mixed"} & {*changes, *changes.values()}
+    )
 
 
 @pytest.mark.parametrize("name", MASKS)

@@ -43,7 +43,8 @@ def test_a_real_share_is_for_rows_of_two_sources(irstkit, sets, tmp_path):
     out = tmp_path / "sweep"
     assert sweep(irstkit, sets, out, "--seeds", 1, "--real-share", 0.75).exit_code == 0
     shares = {
-        f.parent.name: json.loads(f.read_text())["settings"].get("real_share") for f in out.glob("runs/*/run.json")
+        f.parent.name: json.loads(f.read_text())["settings"].get("real_share")
+        for f in out.glob("runs/*/run.json")
     }
     assert shares == {"0.0-seed0": None, "0.5-seed0": 0.75, "real-seed0": None}
     other = sweep(irstkit, sets, out, "--seeds", 1)
