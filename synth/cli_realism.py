@@ -64,7 +64,7 @@ def report(
     Examples:
       irstkit synth report synth/ --reference NUAA-SIRST:50_50/train --out report.html
       irstkit synth report NUDT-SIRST --reference NUAA-SIRST --json > distances.json
-      irstkit synth report synth/ --reference my_frames/ --out report.html --no-test
+      irstkit synth report synth/ --reference my_data/ --out report.html --no-test
     """
     import json
 
