@@ -293,9 +293,12 @@ def read_scenes(path: Path, *, certain: bool = False) -> dict[tuple[str, str], s
     from .preset import SCENES
 
     try:
-        rows = list(csv.DictReader(read_bytes(path).decode("utf-8-sig").splitlines()))
+        reader = csv.DictReader(read_bytes(path).decode("utf-8-sig").splitlines())
+        rows = list(reader)
     except UnicodeDecodeError as error:
         raise IrstkitError("not UTF-8 text", path=path) from error
+    if not {"file", "scene"} <= set(reader.fieldnames or ()):
+        raise IrstkitError("the columns 'file' and 'scene' are needed", path=path, where="line 1")
     out: dict[tuple[str, str], str] = {}
     for line, row in enumerate(rows, start=2):
         file, scene = row.get("file"), row.get("scene")
@@ -305,8 +308,13 @@ def read_scenes(path: Path, *, certain: bool = False) -> dict[tuple[str, str], s
             raise IrstkitError(
                 f"no scene {scene!r}", path=path, where=f"line {line}", hint=f"there are: {', '.join(SCENES)}"
             )
+        key = row.get("dataset") or "", Path(file).name
+        if out.get(key, scene) != scene:
+            raise IrstkitError(
+                f"{file!r} is {scene} here, {out[key]} before", path=path, where=f"line {line}"
+            )
         if not certain or row.get("confidence") == "high":
-            out[row.get("dataset") or "", Path(file).name] = scene
+            out[key] = scene
     return out
 
 

@@ -187,6 +187,16 @@ def prepare(
             scenes=read_scenes(Path(scenes)) if scenes and str(scenes) != PREDICT else None,
             predict=str(scenes) == PREDICT,
         )
+        labelled = sum(item.labelled for item in store.items)
+        if scenes and str(scenes) != PREDICT and labelled < len(store.items):
+            if not labelled:
+                raise IrstkitError(
+                    "no label in it is of a background", path=scenes,
+                    hint="`file` is the image's name, `dataset` (where given) its folder's",
+                )  # fmt: skip
+            note(
+                f"scenes: known of {labelled} of {len(store.items)} backgrounds, the others have the table `all`"
+            )
         guessed = Counter(item.scene for item in store.items if not item.labelled and item.scene)
         if guessed:
             told = ", ".join(f"{scene} {n}" for scene, n in sorted(guessed.items()))

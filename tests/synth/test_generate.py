@@ -324,6 +324,29 @@ def test_what_would_go_wrong_quietly_is_said(tmp_path, irstkit):
     assert "--exclude and --scenes do nothing here" in told("procedural", "--scenes", "predict")
 
 
+@pytest.mark.parametrize(
+    ("table", "code", "told"),
+    [
+        ("file,scene\n0.png,city\n1.png,sea\n", 0, "scenes: known of 2 of 8 backgrounds"),
+        ("".join(["file,scene\n", *(f"{k}.png,city\n" for k in range(8))]), 0, ""),
+        ("file,scene\nnosuch.png,city\n", 1, "no label in it is of a background"),
+        ("", 1, "line 1: the columns 'file' and 'scene' are needed"),
+        ("file;scene\n0.png;city\n", 1, "line 1: the columns 'file' and 'scene' are needed"),
+        ("file,scene\n0.png,forest\n", 1, "line 2: no scene 'forest'"),
+        ("file,scene\n0.png,city\n0.png,sea\n", 1, "line 3: '0.png' is sea here, city before"),
+    ],
+)
+def test_scene_tables_that_say_less_than_they_seem_to(folder, tmp_path, irstkit, table, code, told):
+    (tmp_path / "s.csv").write_text(table)
+    result = irstkit(
+        "synth", "images", "--out", tmp_path / "set", "--count", 2, "--size", 96, "--workers", 1, "--backgrounds", folder,
+        "--scenes", tmp_path / "s.csv",
+    )  # fmt: skip
+    assert (result.exit_code, told in result.stderr) == (code, True), result.stderr
+    assert ("scenes: known" in result.stderr) == ("known" in told)
+    assert (tmp_path / "set").exists() == (code == 0)
+
+
 def test_preview_writes_the_sheet_and_nothing_else(tmp_path, irstkit):
     result = irstkit("synth", "images", "--out", tmp_path / "look.png", "--preview", 3, "--size", 64)
     assert result.exit_code == 0, result.stderr
