@@ -6,9 +6,11 @@ backgrounds is that of their ids, so that no path and no order of arguments deci
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -148,9 +150,8 @@ def gather(
     ]
     against = np.array(banned_vectors).reshape(len(banned_vectors), SIDE * SIDE)
     found: dict[str, tuple[Background, NDArray]] = {}
-    store_path.parent.mkdir(parents=True, exist_ok=True)
     offset = 0
-    with store_path.open("wb") as stream:
+    with _created(store_path) as stream:
         for data, record in track(wanted, "Preparing backgrounds"):
             if (record.image.resolve(), record.video_frame) in banned:
                 leave("test image")
@@ -212,6 +213,17 @@ def gather(
         item = found[identity][0]
         items.append(Background(**{**vars(item), "group": order[groups[k]]}))
     return Store(store_path, tuple(items), left_out, colour=colour)
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[BinaryIO]:
+    """A new file, whose troubles (no room, no right to write) are told with its name."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as stream:
+            yield stream
+    except OSError as error:
+        raise IrstkitError(f"cannot write: {error.strerror or error}", path=path) from error
 
 
 def refuse_inside(out: Path, backgrounds: Sequence[str | Path] | str | Path) -> None:

@@ -206,8 +206,8 @@ def prepare(
             note(f"{len(store.items)} backgrounds; left out: {told}")
         if store.colour:
             note(
-                f"{store.colour} of {len(store.items)} backgrounds are in colour: gray is 0.299 R + 0.587 G + 0.114 B, "
-                "which is not what a false-colour picture shows"
+                f"{store.colour} of {len(store.items)} backgrounds are in colour, their channels differ: gray is 0.299 R + 0.587 G + "
+                "0.114 B (of a false-colour picture that is no temperature)"
             )
     depth = depth or (16 if store and all(item.depth == 16 for item in store.items) else 8)
     return Recipe(chosen, seed, size, depth, store, splits or {"train": 1.0})

@@ -314,7 +314,7 @@ def test_what_would_go_wrong_quietly_is_said(tmp_path, irstkit):
     ):  # fmt: skip
         (tmp_path / name).mkdir()
         cv2.imwrite(str(tmp_path / name / "b.png"), image)
-    assert "1 of 1 backgrounds are in colour: gray is 0.299 R" in told("colour")
+    assert "1 of 1 backgrounds are in colour, their channels differ: gray is 0.299 R" in told("colour")
     flat = told("flat")
     assert (
         "3 of 3 targets were dropped" in flat and "the backgrounds are flat" in flat and "--depth" not in flat
@@ -345,6 +345,19 @@ def test_scene_tables_that_say_less_than_they_seem_to(folder, tmp_path, irstkit,
     assert (result.exit_code, told in result.stderr) == (code, True), result.stderr
     assert ("scenes: known" in result.stderr) == ("known" in told)
     assert (tmp_path / "set").exists() == (code == 0)
+
+
+def test_no_room_for_the_backgrounds_is_told_with_the_file(folder, tmp_path):
+    """In a process of its own: the limit on the size of files stays with it."""
+    command = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); from irstkit.cli import main; "
+        f"sys.argv[1:] = ['synth', 'images', '--out', {str(tmp_path / 'set')!r}, '--count', '2', '--size', '96', "
+        f"'--workers', '1', '--backgrounds', {str(folder)!r}]; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "backgrounds.raw: cannot write: File too large" in done.stderr
+    assert not (tmp_path / "set").exists()
 
 
 def test_preview_writes_the_sheet_and_nothing_else(tmp_path, irstkit):
