@@ -119,7 +119,7 @@ def report(
     type=click.IntRange(min=3),
     default=120,
     show_default=True,
-    help="Trials: about a second each.",
+    help="Trials, about a second each; at least two more than keys.",
 )
 @click.option(
     "--images", type=click.IntRange(8, 2000), default=64, show_default=True, help="Images made in a trial."
@@ -128,7 +128,8 @@ def report(
     "--key",
     "keys",
     multiple=True,
-    help="A key to move, for example optics.glow; may be repeated.  [default: what matters]",
+    help="A key to move, for example optics.glow (a wrong one lists them all); may be repeated.  [default: what decides "
+    "something in the preset]",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same preset."

@@ -240,6 +240,13 @@ def _words(knob: Knob, op: str, amount: float, distance: Distance, preset: dict[
         told = f"{'raise' if amount > 0 else 'lower'} {knob.key} by {abs(amount):.3g}"
     else:
         told = f"multiply what {knob.key} has above 1 by {amount:.2f}"
+    if (
+        knob.key == "point.anisotropy"
+        and op != "set"
+        and amount < 1
+        and (preset is None or has(preset, KNOBS["blur"]))
+    ):
+        told += ", or raise blur, which rounds"
     now = f" (now {shown(preset, knob.key)})" if preset is not None else ""
     if knob.key in _MASK_KEYS.values() and preset is not None:
         now = f"{now[:-1]}), or choose another mask.policy than {preset['mask']['policy']}"

@@ -286,6 +286,12 @@ def test_a_constant_without_excess_is_given_values():
     assert "give point.anisotropy values above 1, about 1.40 (now 1)" in change.text
 
 
+def test_too_long_points_may_lack_blur():
+    preset = load_preset("real").as_dict()
+    assert ["or raise blur" in changes({"psf_anisotropy": distance("psf_anisotropy", r, m)}, preset)[0].text
+            for r, m in ((1.4, 1.8), (1.8, 1.4))] == [True, False]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("policy", "light", "key", "amount"),
     [
