@@ -1,8 +1,8 @@
 """Does the verdict of `irstkit synth report` name what is wrong? The preset is spoilt key by key; the verdict is asked.
 
-    python benchmarks/verdict.py --data PATH [--images 150] [--only scr-halved ...] > table.md
+    python benchmarks/verdict.py --data PATH [--preset real] [--images 150] [--only "SCR halved" ...]
 
-Reference: images of preset `real`, seed 0, on SIRST-V2-sample's target-free images. Made: the same backgrounds with one thing
+Reference: images of the preset, seed 0, on SIRST-V2-sample's target-free images. Made: the same backgrounds with one thing
 of the preset spoilt, seed 1. The right answer is the spoilt key, moved back; asked for is that it comes first. No
 two-sample test: it names no key.
 """
@@ -72,6 +72,7 @@ SPOILT: dict[str, tuple[Callable[[Values], Values], str, int]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--preset", default="real")
     parser.add_argument("--images", type=int, default=150)
     parser.add_argument("--only", nargs="+", choices=SPOILT, default=list(SPOILT))
     given = parser.parse_args()
@@ -82,7 +83,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        base = load_preset("real").as_dict()
+        base = load_preset(given.preset).as_dict()
         reference = Path(folder) / "reference"
         generate(reference, given.images, 0, [free], make_preset(base), workers=1)
         for number, name in enumerate(given.only):
