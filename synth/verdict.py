@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
+from statistics import median
 from typing import Any
 
 from .distances import FEW, Distance
@@ -197,8 +198,11 @@ def _serves(preset: dict[str, Any] | None, rule: _Rule, knob: Knob) -> bool:
         return rule.key not in _MASK_KEYS.values()
     if rule.key in _MASK_KEYS.values():
         return _MASK_KEYS.get(preset.get("mask", {}).get("policy", "core")) == rule.key
-    if rule.key == "point.sigma" and preset.get("point", {}).get("energy") is not None:
-        return False  # the share of energy decides the width
+    if rule.key == "point.sigma":
+        if preset.get("point", {}).get("energy") is not None:
+            return False  # the share of energy decides the width
+        if median(numbers(preset, "blur") or [0.0]) > median(numbers(preset, rule.key) or [0.0]):
+            return False  # the wider of the two decides it
     return has(preset, knob)
 
 
@@ -240,16 +244,14 @@ def _words(knob: Knob, op: str, amount: float, distance: Distance, preset: dict[
         told = f"{'raise' if amount > 0 else 'lower'} {knob.key} by {abs(amount):.3g}"
     else:
         told = f"multiply what {knob.key} has above 1 by {amount:.2f}"
-    if (
-        knob.key == "point.anisotropy"
-        and op != "set"
-        and amount < 1
-        and (preset is None or has(preset, KNOBS["blur"]))
-    ):
+    if knob.key == "point.anisotropy" and op != "set" and amount < 1:
         told += ", or raise blur, which rounds"
+    policy = (preset or {}).get("mask", {}).get("policy", "core")
+    if knob.key == "scenes.*.area" and policy in _MASK_KEYS:  # it decides the written area as well
+        told += f", or {'raise' if (amount > 1) == (policy == 'energy') else 'lower'} {_MASK_KEYS[policy]}"
     now = f" (now {shown(preset, knob.key)})" if preset is not None else ""
-    if knob.key in _MASK_KEYS.values() and preset is not None:
-        now = f"{now[:-1]}), or choose another mask.policy than {preset['mask']['policy']}"
+    if knob.key in _MASK_KEYS.values():
+        now += f", or choose another mask.policy than {policy}"
     unit = f" {measure.unit}" if measure.unit else ""
     word, (reference, made) = _middle(distance)
     return (

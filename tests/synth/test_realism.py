@@ -315,6 +315,8 @@ def test_a_mask_that_is_cut_elsewhere_is_told_by_its_policy(policy, light, key, 
     assert f"or choose another mask.policy than {policy}" in found[0].text
     told["area"] = distance("area", *areas[::-1])
     assert {c.key for c in changes(told, preset)} == {key, "scenes.*.area"}
+    [alone] = changes({"area": distance("area", *areas)}, preset)
+    assert f"or {'raise' if amount > 0 else 'lower'} {key}" in alone.text
 
 
 def test_the_ring_alone_does_not_speak_for_the_backgrounds_contrast():
@@ -369,6 +371,8 @@ def test_the_verdict_is_silent_where_nothing_differs_or_there_is_no_key():
     assert changes({"area": distance("area", 20, 10, ks=0.05)}, preset) == []  # too little
     assert changes({"gradient_tail": distance("gradient_tail", 5, 4)}, preset) == []  # nudt has no JPEG step
     assert [c.key for c in changes({"psf_sigma": distance("psf_sigma", 2, 1)}, preset)] == ["point.sigma"]
+    wide = {**preset, "blur": {"uniform": [1.5, 2.5]}}
+    assert [c.key for c in changes({"psf_sigma": distance("psf_sigma", 1, 2)}, wide)] == ["blur"]
     assert "other backgrounds" in remarks({"level": distance("level", 100, 50)})[0]
 
 
