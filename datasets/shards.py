@@ -23,6 +23,7 @@ import numpy as np
 
 from ..annotate.coco import add_box, add_image, add_instance, new_coco
 from ..annotate.console import progress
+from ..annotate.decode import check_bytes
 from ..annotate.errors import IrstkitError
 from ..annotate.files import atomic_path, encode_png, natural_key, read_bytes, read_json, write_json
 from ..annotate.masks import instances_to_mask
@@ -65,7 +66,9 @@ def members(record: Record) -> tuple[list[tuple[str, bytes]], int]:
     key = key_of(record)
     about, targets = _describe(record)
     data = b"" if record.video_frame is not None else read_bytes(record.image)
-    if not data.startswith(PNG):
+    if data.startswith(PNG):
+        check_bytes(data, record.image)
+    else:
         data = encode_png(record.read_image())
     out = [(f"{key}.png", data)]
     if record.mask is not None:
