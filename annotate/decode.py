@@ -56,6 +56,20 @@ class Header:
     channels: int
 
 
+def check_bytes(data: bytes, path: str | Path) -> None:
+    """Refuse what :func:`decode_bytes` would, before a file is copied as it is; of a PNG only checksums and end are read.
+
+    Raises
+    ------
+    IrstkitError
+        Empty, truncated, damaged, not an image.
+    """
+    if data.startswith(PNG_SIGNATURE):
+        read_parts(data, path)
+    else:
+        decode_bytes(data, path)
+
+
 def decode_bytes(data: bytes, path: str | Path) -> Decoded:
     """Decode the bytes of an image file to gray; ``path`` is for the error's text.
 

@@ -31,6 +31,8 @@ p, li { max-width: 75ch; } .soft, figcaption { color: var(--soft); font-size: .9
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; display:block; overflow-x:auto; }
 th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
+table.wide { font-size: .84rem; } table.wide th, table.wide td { padding: .3rem .45rem; }
+table.wide td:first-child { white-space: normal; min-width: 9rem; }
 figure { margin: 1rem 0; } figure img { max-width: 100%; border-radius: 6px; background:#fff; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 14px; margin: 1rem 0; }
 .grid figure { margin: 0; } .grid img { width: 100%; image-rendering: pixelated; display: block; }
@@ -67,12 +69,13 @@ class Page:
         self.parts.append("<ul>" + "".join(f"<li>{html.escape(i)}</li>" for i in items) + "</ul>")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table; the first column is left-aligned, the rest are numbers."""
+        """A table; the first column is left-aligned, the rest are numbers; smaller where there are more than five."""
         head = "".join(f"<th>{html.escape(str(c))}</th>" for c in header)
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in row) + "</tr>" for row in rows
         )
-        self.parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        wide = " class=wide" if len(header) > 5 else ""
+        self.parts.append(f"<table{wide}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
     def numbers(self, items: Iterable[tuple[str, str]]) -> None:
         """Large figures with a caption: (figure, caption)."""

@@ -12,6 +12,7 @@ import numpy as np
 from ..annotate.boxes import Boxes, as_boxes
 from ..annotate.coco import add_box, add_image, add_instance, new_coco, write_coco
 from ..annotate.console import track
+from ..annotate.decode import check_bytes
 from ..annotate.errors import IrstkitError
 from ..annotate.files import atomic_folder, encode_png, read_bytes
 from ..annotate.formats.list_files import list_text
@@ -146,7 +147,9 @@ class _Writer:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.images == "copy" and record.video_frame is None:
-            path.write_bytes(read_bytes(record.image))
+            data = read_bytes(record.image)
+            check_bytes(data, record.image)
+            path.write_bytes(data)
         else:
             path.write_bytes(encode_png(record.read_image()))
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..annotate.coco import add_box, add_image, add_instance, new_coco
 from ..annotate.console import progress
+from ..annotate.decode import check_bytes
 from ..annotate.errors import IrstkitError
 from ..annotate.files import atomic_path, encode_png, natural_key, read_bytes, read_json, write_json
 from ..annotate.masks import instances_to_mask
@@ -65,7 +66,9 @@ def members(record: Record) -> tuple[list[tuple[str, bytes]], int]:
     key = key_of(record)
     about, targets = _describe(record)
     data = b"" if record.video_frame is not None else read_bytes(record.image)
-    if not data.startswith(PNG):
+    if data.startswith(PNG):
+        check_bytes(data, record.image)
+    else:
         data = encode_png(record.read_image())
     out = [(f"{key}.png", data)]
     if record.mask is not None:
@@ -293,6 +296,22 @@ def read_index(root: Path) -> dict[str, Any]:
     if not (index.get("scheme") is None or isinstance(index["scheme"], str)):
         raise IrstkitError("expected a text or null", path=path, where="$.scheme")
     return index
+
+
+def check_shards(root: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Refuse missing shards and those of another size than the index says, before a run that opens them one by one.
+
+    Raises
+    ------
+    IrstkitError
+        Naming the first.
+    """
+    for row in rows:
+        path = root / row["name"]
+        size = path.stat().st_size if path.is_file() else None
+        if size != row["bytes"]:
+            told = "no such shard" if size is None else f"{size} bytes"
+            raise IrstkitError(f"{told}, {INDEX} says {row['bytes']} bytes", path=path)
 
 
 def read_indexes(root: Path) -> dict[str, Any]:

@@ -6,9 +6,11 @@ backgrounds is that of their ids, so that no path and no order of arguments deci
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..annotate.console import track
 from ..annotate.errors import IrstkitError
-from ..annotate.files import GrayImage, pixel_hash
+from ..annotate.files import GrayImage, decode_image, pixel_hash
 from ..datasets.readers import open_dataset
 from ..datasets.records import Dataset, Record
 from .regions import outline
@@ -53,13 +55,15 @@ class Background:
 class Store:
     """Target-free backgrounds in one flat file, opened read-only by every worker.
 
-    ``data`` is the file's content where it is sent to workers that do not see the file.
+    ``data`` is the file's content where it is sent to workers that do not see the file; ``colour`` counts the
+    backgrounds whose source is in colour.
     """
 
     path: Path
     items: tuple[Background, ...]
     left_out: dict[str, int] = field(default_factory=dict)
     data: bytes | None = None
+    colour: int = 0
 
     def read(self, item: Background) -> NDArray:
         """The (H, W) uint8 or uint16 pixels, memory-mapped; the file is opened once a process."""
@@ -136,7 +140,7 @@ def gather(
         for record in data.part(source.split or "all", check=False):
             banned[record.image.resolve(), record.video_frame] = record
     left_out: dict[str, int] = {}
-    net = None
+    net, colour = None, 0
 
     def leave(reason: str) -> None:
         left_out[reason] = left_out.get(reason, 0) + 1
@@ -146,9 +150,8 @@ def gather(
     ]
     against = np.array(banned_vectors).reshape(len(banned_vectors), SIDE * SIDE)
     found: dict[str, tuple[Background, NDArray]] = {}
-    store_path.parent.mkdir(parents=True, exist_ok=True)
     offset = 0
-    with store_path.open("wb") as stream:
+    with _created(store_path) as stream:
         for data, record in track(wanted, "Preparing backgrounds"):
             if (record.image.resolve(), record.video_frame) in banned:
                 leave("test image")
@@ -157,7 +160,7 @@ def gather(
             if need > MAX_SCALE:
                 leave(f"smaller than {size / MAX_SCALE:.0f} px")
                 continue
-            image = record.read_image()
+            image, coloured = _gray(record)
             vector = thumbnail(image)
             if len(against) and float((against @ vector).max()) > THRESHOLD:
                 leave("twin of a test image")
@@ -166,6 +169,7 @@ def gather(
             if identity in found:
                 leave("same pixels as another")
                 continue
+            colour += coloured
             clean, removed = _clean(record, image)
             offset += -offset % 2
             stream.seek(offset)
@@ -208,7 +212,45 @@ def gather(
     for k, identity in enumerate(order):
         item = found[identity][0]
         items.append(Background(**{**vars(item), "group": order[groups[k]]}))
-    return Store(store_path, tuple(items), left_out)
+    return Store(store_path, tuple(items), left_out, colour=colour)
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[BinaryIO]:
+    """A new file, whose troubles (no room, no right to write) are told with its name."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as stream:
+            yield stream
+    except OSError as error:
+        raise IrstkitError(f"cannot write: {error.strerror or error}", path=path) from error
+
+
+def refuse_inside(out: Path, backgrounds: Sequence[str | Path] | str | Path) -> None:
+    """Refuse an output within a background folder: the next run would take what is written for backgrounds.
+
+    Raises
+    ------
+    IrstkitError
+        Naming both.
+    """
+    for text in [backgrounds] if isinstance(backgrounds, (str, Path)) else backgrounds:
+        source = Source.parse(text).path
+        if str(text) != PROCEDURAL and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+            raise IrstkitError(
+                f"the output lies inside the backgrounds' folder {source}: it would be taken for backgrounds",
+                path=out,
+                hint="choose an --out outside it",
+            )
+
+
+def _gray(record: Record) -> tuple[GrayImage, bool]:
+    """A record's image, and whether its file is in colour."""
+    if record.video_frame is None:
+        decoded = decode_image(record.image)
+        if decoded.gray.shape == record.size:
+            return decoded.gray, not decoded.gray_equal
+    return record.read_image(), False
 
 
 def _clean(record: Record, image: GrayImage) -> tuple[NDArray, int]:
@@ -263,9 +305,12 @@ def read_scenes(path: Path, *, certain: bool = False) -> dict[tuple[str, str], s
     from .preset import SCENES
 
     try:
-        rows = list(csv.DictReader(read_bytes(path).decode("utf-8-sig").splitlines()))
+        reader = csv.DictReader(read_bytes(path).decode("utf-8-sig").splitlines())
+        rows = list(reader)
     except UnicodeDecodeError as error:
         raise IrstkitError("not UTF-8 text", path=path) from error
+    if not {"file", "scene"} <= set(reader.fieldnames or ()):
+        raise IrstkitError("the columns 'file' and 'scene' are needed", path=path, where="line 1")
     out: dict[tuple[str, str], str] = {}
     for line, row in enumerate(rows, start=2):
         file, scene = row.get("file"), row.get("scene")
@@ -275,8 +320,13 @@ def read_scenes(path: Path, *, certain: bool = False) -> dict[tuple[str, str], s
             raise IrstkitError(
                 f"no scene {scene!r}", path=path, where=f"line {line}", hint=f"there are: {', '.join(SCENES)}"
             )
+        key = row.get("dataset") or "", Path(file).name
+        if out.get(key, scene) != scene:
+            raise IrstkitError(
+                f"{file!r} is {scene} here, {out[key]} before", path=path, where=f"line {line}"
+            )
         if not certain or row.get("confidence") == "high":
-            out[row.get("dataset") or "", Path(file).name] = scene
+            out[key] = scene
     return out
 
 

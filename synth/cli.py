@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .cli_realism import report, tune
+from .cli_realism import report, tune, yaml_file
 from .cli_sequences import make_command
 
 
@@ -19,6 +19,8 @@ def cli() -> None:
       irstkit synth images --out synth/ --count 500 --backgrounds path/to/NUAA-SIRST
       irstkit synth images --out synth/ --count 200 --backgrounds procedural --splits train=0.8,val=0.1,test=0.1
       irstkit synth sequences --out sequences/ --sequences 20 --frames 100 --preset daub
+      irstkit synth report synth/ --reference NUAA-SIRST:50_50/train --out report.html
+      irstkit synth tune real --reference my_data/ --backgrounds my_frames/ --out mine.yaml
       irstkit synth presets
     """
 
@@ -62,7 +64,11 @@ def _splits(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
     "targets more (docs/synth.md).",
 )
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a preset's key: contrast.ring=5."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a preset's key: contrast.ring=5, 'blur={uniform: [0.4, 1]}' (`irstkit synth presets NAME` shows them).",
 )
 @click.option(
     "--splits",
@@ -126,21 +132,28 @@ def images(
       irstkit synth images --out synth/ --count 500 --seed 1 --backgrounds NUAA-SIRST --preset real
       irstkit synth images --out synth/ --count 500 --backgrounds my_frames/ --exclude NUAA-SIRST:50_50/test
       irstkit synth images --out look.png --preview 16 --backgrounds my_frames/ --set contrast.dark=0.5
+      irstkit synth images --out synth/ --count 300 --set copies.count=3 --set 'negatives.count={values: [0, 1, 2]}'
       irstkit synth images --out synth/ --count 100000 --dask tcp://10.0.0.5:8786
     """
     import json
     import tempfile
 
     from . import generate as run
+    from .backgrounds import refuse_inside
     from .preview import preview as show
 
     if out is None:
         raise click.UsageError("Missing option '--out'.")
+    if dask is not None and not dask.strip():
+        raise click.BadParameter("an address was expected, HOST:PORT or local:N", param_hint="--dask")
+    if dask and preview:
+        raise click.UsageError("--preview makes its few images here: drop --dask.")
     if dask and workers:
         raise click.UsageError("--workers and --dask exclude each other: the cluster has its own workers.")
     if refused and not preview:
         raise click.UsageError("--refused goes with --preview.")
     if preview:
+        refuse_inside(out, backgrounds)
         if out.suffix.lower() != ".png":
             raise click.BadParameter(
                 "with --preview this is the contact sheet, a .png file", param_hint="--out"
@@ -235,6 +248,7 @@ def fit_preset(
     from .fit import fit, measure, to_yaml
     from .preset import make_preset
 
+    yaml_file(out)
     refuse_existing(out, overwrite=overwrite, folder=False)
     data = open_dataset(dataset)
     records = data.part(split or "all")

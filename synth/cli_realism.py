@@ -7,6 +7,12 @@ from pathlib import Path
 import click
 
 
+def yaml_file(out: Path) -> None:
+    """Refuse a preset's file of another suffix: `out.png` would be taken for a picture ever after."""
+    if out.suffix.lower() not in (".yaml", ".yml"):
+        raise click.BadParameter(f"a preset is a .yaml file, got {out.name!r}", param_hint="--out")
+
+
 @click.command("report")
 @click.argument("made", metavar="DIR[:SCHEME/PART]")
 @click.option(
@@ -58,7 +64,7 @@ def report(
     Examples:
       irstkit synth report synth/ --reference NUAA-SIRST:50_50/train --out report.html
       irstkit synth report NUDT-SIRST --reference NUAA-SIRST --json > distances.json
-      irstkit synth report synth/ --reference my_frames/ --out report.html --no-test
+      irstkit synth report synth/ --reference my_data/ --out report.html --no-test
     """
     import json
 
@@ -81,7 +87,12 @@ def report(
     if as_json:
         click.echo(json.dumps(found.facts, indent=2))
         return
-    for line in (*found.facts["verdict"]["summary"], *(f"  {c.text}" for c in found.changes)):
+    told = found.facts["verdict"]
+    for line in (
+        *told["summary"],
+        *(f"  {c.text}" for c in found.changes),
+        *(f"  {r}" for r in told["remarks"]),
+    ):
         click.echo(line)
     click.echo(str(out))
 
@@ -108,7 +119,7 @@ def report(
     type=click.IntRange(min=3),
     default=120,
     show_default=True,
-    help="Trials: about a second each.",
+    help="Trials, about a second each; at least two more than keys.",
 )
 @click.option(
     "--images", type=click.IntRange(8, 2000), default=64, show_default=True, help="Images made in a trial."
@@ -117,7 +128,8 @@ def report(
     "--key",
     "keys",
     multiple=True,
-    help="A key to move, for example optics.glow; may be repeated.  [default: what matters]",
+    help="A key to move, for example optics.glow (a wrong one lists them all); may be repeated.  [default: what decides "
+    "something in the preset]",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same preset."
@@ -142,7 +154,7 @@ def tune(
     A simplex search (Nelder-Mead) with the same random numbers in every trial; the objective is the weighted mean
     of the Wasserstein distances that `irstkit synth report` tells. Ctrl-C writes the best so far; the same command
     begun again goes on (OUT.state keeps the trials until the end). Before and after are measured on images that
-    the search has not seen.
+    the search has not seen; where after is no better, the preset is written as it was.
 
     \b
     Examples:
@@ -156,6 +168,7 @@ def tune(
     from .fit import to_yaml
     from .tune import tune as search
 
+    yaml_file(out)
     state = out.with_name(out.name + ".state")
     if not state.is_file():
         refuse_existing(out, overwrite=overwrite, folder=False)
@@ -180,6 +193,9 @@ def tune(
         f"objective {found.before:.4f} -> {found.after:.4f} on other images, {found.trials} trials "
         f"(half of the reference against the other half: {found.floor:.4f})"
     )
-    if found.after >= found.before:
-        click.echo("no better on images that the search has not seen: try more --images or fewer keys")
+    if found.kept:
+        click.echo(
+            "no better on images that the search has not seen, so the preset is written as it was: "
+            "try more --images, a larger --budget or fewer keys"
+        )
     click.echo(str(out))

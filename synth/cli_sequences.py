@@ -129,6 +129,7 @@ def make_command(splits_option) -> click.Command:
         import json
         import tempfile
 
+        from .backgrounds import refuse_inside
         from .sequences.generate import generate, prepare_sequences
         from .sequences.preview import animation, strips
 
@@ -136,11 +137,16 @@ def make_command(splits_option) -> click.Command:
             "size": size, "splits": splits, "overrides": overrides, "exclude": exclude,
             "include_test": include_test, "scenes": scenes, "depth": int(depth) if depth else None, "onto": onto,
         }  # fmt: skip
+        if dask is not None and not dask.strip():
+            raise click.BadParameter("an address was expected, HOST:PORT or local:N", param_hint="--dask")
+        if dask and preview:
+            raise click.UsageError("--preview makes its few images here: drop --dask.")
         if dask and workers:
             raise click.UsageError(
                 "--workers and --dask exclude each other: the cluster has its own workers."
             )
         if preview:
+            refuse_inside(out, backgrounds)
             if out.suffix.lower() not in (".png", ".gif"):
                 raise click.BadParameter("with --preview this is a .png or .gif file", param_hint="--out")
             with tempfile.TemporaryDirectory() as folder:

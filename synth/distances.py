@@ -17,6 +17,8 @@ from .measures import MEASURES, Sample
 
 PERCENTILES = (5, 25, 50, 75, 95)
 LEAST_KS, LEAST_P = 0.1, 0.01
+PERMUTATIONS = 100
+"""At least: of fewer no p reaches LEAST_P, so that nothing would ever differ."""
 FEW = 8
 
 
@@ -27,7 +29,7 @@ class Distance:
     ``ks`` is the two-sample Kolmogorov-Smirnov distance, ``wasserstein`` the first Wasserstein distance in the
     measure's unit and ``relative`` that over the reference's range from p5 to p95; intervals are 95 % bootstrap
     percentiles (a resampled KS is never smaller than noise makes it: it lies above 0 even for equal sets);
-    ``p`` is from permutations of whole images.
+    ``p`` is from permutations of whole images; ``means`` are of the values.
     """
 
     key: str
@@ -40,6 +42,7 @@ class Distance:
     wasserstein_interval: tuple[float, float]
     relative: float
     p: float
+    means: tuple[float, float] = (float("nan"), float("nan"))
 
     @property
     def differs(self) -> bool:
@@ -53,8 +56,8 @@ class Distance:
         return {
             "title": measure.title, "unit": measure.unit, "of": measure.of,
             "values": {"reference": self.number[0], "made": self.number[1]},
-            "reference": dict(zip(names, _rounded(self.reference), strict=True)),
-            "made": dict(zip(names, _rounded(self.made), strict=True)),
+            "reference": {**dict(zip(names, _rounded(self.reference), strict=True)), "mean": _sig(self.means[0])},
+            "made": {**dict(zip(names, _rounded(self.made), strict=True)), "mean": _sig(self.means[1])},
             "ks": round(self.ks, 4), "ks_interval": _rounded(self.ks_interval),
             "wasserstein": _sig(self.wasserstein), "wasserstein_interval": _rounded(self.wasserstein_interval),
             "relative": round(self.relative, 4), "p": round(self.p, 4), "differs": self.differs,
@@ -85,10 +88,17 @@ def relative_distance(reference: NDArray[np.float64], made: NDArray[np.float64])
     return float(wasserstein_distance(reference, made)) / max(high - low, 0.01 * abs(middle), 1e-6)
 
 
+def too_few(reference: Sample, made: Sample) -> dict[str, tuple[int, int]]:
+    """The measures that cannot be compared, and how many values the reference and the made set have of them."""
+    numbers = {k: (len(reference.values.get(k, ())), len(made.values.get(k, ()))) for k in MEASURES}
+    return {k: n for k, n in numbers.items() if min(n) < FEW}
+
+
 def compare(reference: Sample, made: Sample, *, resamples: int = 200, seed: int = 0) -> dict[str, Distance]:
     """Distances of all measures that both sets have at least eight values of; deterministic for a seed."""
     out: dict[str, Distance] = {}
-    keys = [k for k in MEASURES if min(len(reference.values.get(k, ())), len(made.values.get(k, ()))) >= FEW]
+    lacking = too_few(reference, made)
+    keys = [k for k in MEASURES if k not in lacking]
     with progress("Comparing", len(keys), unit="measures") as bar:
         for number, key in enumerate(keys):
             out[key] = _distance(key, number, reference, made, resamples, seed)
@@ -125,13 +135,13 @@ def _distance(
 
     rng = np.random.default_rng([seed, number, 2])
     p = permutation_test(
-        (ia, ib), ks_of, permutation_type="independent", vectorized=False, n_resamples=resamples,
+        (ia, ib), ks_of, permutation_type="independent", vectorized=False, n_resamples=max(resamples, PERMUTATIONS),
         alternative="greater", rng=rng,
     ).pvalue  # fmt: skip
     return Distance(
         key, (len(a), len(b)), tuple(np.percentile(a, PERCENTILES)), tuple(np.percentile(b, PERCENTILES)),
         float(ks_2samp(a, b, method="asymp").statistic), interval(ks_of, 0), float(wasserstein_distance(a, b)),
-        interval(w_of, 1), relative_distance(a, b), float(p),
+        interval(w_of, 1), relative_distance(a, b), float(p), (float(a.mean()), float(b.mean())),
     )  # fmt: skip
 
 

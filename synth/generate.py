@@ -20,7 +20,7 @@ import yaml
 from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError
 from ..annotate.files import occupied, write_atomic
-from .backgrounds import PROCEDURAL, Source, gather, read_scenes
+from .backgrounds import PROCEDURAL, Source, gather, read_scenes, refuse_inside
 from .cluster import MOST, Cluster, connect
 from .compose import make_image
 from .pool import results
@@ -33,6 +33,7 @@ from .writer import (
     merge,
     part_path,
     read_part,
+    tell_troubles,
     unmerge,
     write_image,
     write_part,
@@ -92,6 +93,7 @@ def generate(
     root = Path(out)
     shares = splits or {"train": 1.0}
     _check(root, count, seed, size, shares, depth)
+    refuse_inside(root, backgrounds)
     parts = root / "parts"
     with connect(dask) if dask else nullcontext() as cluster, held(root) as fresh:
         with beginning(root, fresh):
@@ -116,6 +118,7 @@ def generate(
     for name, number in totals["splits"].items():
         if number == 0:
             note(f"no image fell into {name}: the backgrounds of its share are too few (or the set is small)")
+    tell_troubles(totals, recipe)
     return {**totals, "preset": recipe.preset.name, "seed": seed, "out": str(root)}
 
 
@@ -123,7 +126,10 @@ def generate(
 def held(root: Path) -> Iterator[bool]:
     """The output folder, made where it is missing (then True is given), held against other processes."""
     fresh = not root.exists()
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IrstkitError(f"cannot write here: {error.strerror or error}", path=root) from error
     with occupied(root):
         yield fresh
 
@@ -167,6 +173,10 @@ def prepare(
             "procedural backgrounds and folders cannot be mixed", hint="make two sets and join them"
         )
     store = None
+    if not sources and (exclude or scenes):
+        note(
+            "procedural backgrounds have their scenes and resemble no image: --exclude and --scenes do nothing here"
+        )
     if sources:
         store = gather(
             sources,
@@ -177,6 +187,16 @@ def prepare(
             scenes=read_scenes(Path(scenes)) if scenes and str(scenes) != PREDICT else None,
             predict=str(scenes) == PREDICT,
         )
+        labelled = sum(item.labelled for item in store.items)
+        if scenes and str(scenes) != PREDICT and labelled < len(store.items):
+            if not labelled:
+                raise IrstkitError(
+                    "no label in it is of a background", path=scenes,
+                    hint="`file` is the image's name, `dataset` (where given) its folder's",
+                )  # fmt: skip
+            note(
+                f"scenes: known of {labelled} of {len(store.items)} backgrounds, the others have the table `all`"
+            )
         guessed = Counter(item.scene for item in store.items if not item.labelled and item.scene)
         if guessed:
             told = ", ".join(f"{scene} {n}" for scene, n in sorted(guessed.items()))
@@ -184,6 +204,11 @@ def prepare(
         if store.left_out:
             told = ", ".join(f"{n} {reason}" for reason, n in sorted(store.left_out.items()))
             note(f"{len(store.items)} backgrounds; left out: {told}")
+        if store.colour:
+            note(
+                f"{store.colour} of {len(store.items)} backgrounds are in colour, their channels differ: gray is 0.299 R + 0.587 G + "
+                "0.114 B (of a false-colour picture that is no temperature)"
+            )
     depth = depth or (16 if store and all(item.depth == 16 for item in store.items) else 8)
     return Recipe(chosen, seed, size, depth, store, splits or {"train": 1.0})
 

@@ -38,7 +38,9 @@ KNOBS: dict[str, Knob] = {
         Knob("scenes.*.scr", "times", 0.3, 200, 0.15),
         Knob("scenes.*.height", "plus", 0, 1, 0.05),
         Knob("contrast.wanted", "times", 0.002, 1, 0.2),
+        Knob("contrast.dark", "plus", 0, 1, 0.1),
         Knob("mask.energy", "plus", 0.05, 0.99, 0.05),
+        Knob("mask.level", "plus", 0.05, 0.95, 0.05),
         Knob("point.energy", "plus", 0.05, 0.98, 0.05),
         Knob("point.sigma", "times", 0.1, 5, 0.15),
         Knob("point.anisotropy", "excess times", 1, 6, 0.4),
@@ -95,6 +97,21 @@ def moved(preset: dict[str, Any], amounts: dict[str, float]) -> dict[str, Any]:
 def has(preset: dict[str, Any], knob: Knob) -> bool:
     """Whether a preset in plain values has the key."""
     return any(parent[name] is not None for parent, name in _places(preset, knob.key.split(".")))
+
+
+def numbers(preset: dict[str, Any], key: str) -> list[float]:
+    """The numbers that a key of a preset in plain values has, of all its scenes; weights aside."""
+    out: list[float] = []
+    for parent, name in _places(preset, key.split(".")):
+        value = parent[name]
+        if isinstance(value, dict):
+            given = next(
+                value[f] for f in ("value", "uniform", "quantiles", "values") if value.get(f) is not None
+            )
+            out += given if isinstance(given, list) else [given]
+        elif value is not None:
+            out += value if isinstance(value, list) else [value]
+    return out
 
 
 def shown(preset: dict[str, Any], key: str) -> str:

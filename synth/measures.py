@@ -49,6 +49,7 @@ MEASURES: dict[str, Measure] = {
     "deviation": Measure("deviation of the image", "image", True, "gray levels"),
     "image_saturated": Measure("saturated pixels of the image", "image", False, "share"),
     **{key: Measure(title, "ground", ratio, unit) for key, (title, ratio, unit) in GROUND_MEASURES.items()},
+    "dark": Measure("dark targets", "target", False, "share"),
 }
 """Gray levels are those of 8 bit; 16-bit images are divided by 257."""
 
@@ -138,7 +139,9 @@ def measure_sample(
     out.owners = {key: np.array(found, dtype=np.int64) for key, found in owners.items()}
     out.patches = np.array(patches, np.float32).reshape(-1, SIDE, SIDE)
     out.grounds = np.array(free, np.float32).reshape(-1, SIDE, SIDE)
-    out.spectra = np.array(spectra).reshape(len(spectra), -1)
+    out.spectra = (
+        np.array(spectra) if spectra else np.zeros((0, 0))
+    )  # small images leave no target-free patch
     out.fits = dict(sorted(fitted.items()))
     return out
 
@@ -192,6 +195,7 @@ def _targets(
         ten = by_ring[10][k]
         difference = ten.target_mean - ten.ring_mean
         note("contrast", abs(difference))
+        note("dark", float(difference < 0) if np.isfinite(difference) else None)
         note("ring_std", ten.ring_std)
         inner = raw[y1:y2, x1:x2][instance.mask]
         brightest = inner.max()

@@ -404,11 +404,11 @@ def make_preset(
         told = []
         for item in error.errors():
             key = ".".join(str(k) for k in item["loc"])
-            message = (
-                "no such key"
-                if item["type"] == "extra_forbidden"
-                else item["msg"].removeprefix("Value error, ")
-            )
+            message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "extra_forbidden":
+                message = "no such key"
+            elif item.get("ctx", {}).get("class_name") == "Distribution":
+                message = "a distribution was expected: {value: 3}, {uniform: [0, 1]}, {quantiles: [...]}, {values: [...]}"
             told.append(f"{key}: {message}" if key else message)
         more = f" (and {len(told) - 3} more)" if len(told) > 3 else ""
         raise IrstkitError("; ".join(told[:3]) + more, path=where) from error

@@ -19,7 +19,7 @@ from ..datasets.readers import open_dataset
 from ..datasets.records import Dataset, Record, split_hash
 from ..datasets.targets import targets_of
 from .backgrounds import Source
-from .distances import PERCENTILES, Distance, compare
+from .distances import PERCENTILES, Distance, compare, too_few
 from .measures import Item, Sample, measure_sample
 from .preset import make_preset
 from .twosample import TwoSample, two_sample
@@ -73,17 +73,20 @@ def realism(
         told[name] = {"left_out": reason} if reason else tests[name].as_dict()
     preset, ring = _preset_of(two.data.root)
     wanted = changes(distances, preset, ring)
+    lacking = too_few(one.sample, two.sample)
+    depths = _depths(one.records, two.records)
     facts = {
         "made": two.facts(), "reference": one.facts(),
         "settings": {"seed": seed, "images": images, "patches": patches, "resamples": resamples, "folds": folds,
                      "seeds": seeds},
         "distances": {key: d.as_dict() for key, d in distances.items()},
+        "not_compared": {key: {"reference": n[0], "made": n[1]} for key, n in lacking.items()},
         "spectrum": _spectra(one.sample, two.sample),
         "two_sample": told,
         "verdict": {
-            "summary": summary(distances, told["targets"], told["backgrounds"]),
+            "summary": summary(distances, told["targets"], told["backgrounds"], lacking),
             "changes": [c.as_dict() for c in wanted],
-            "remarks": remarks(distances),
+            "remarks": [*depths, *remarks(distances, wanted)],
         },
     }  # fmt: skip
     return Realism(facts, one.sample, two.sample, distances, tests, wanted)
@@ -104,6 +107,7 @@ class Measured:
         s = self.sample
         return {
             "name": s.name, "images": s.images, "of": self.all_images, "targets": s.targets,
+            "bit_depths": sorted({r.bit_depth for r in self.records}),
             "split_hash": split_hash(r.id for r in self.records), "psf_fits": s.fits,
             "patches": {"targets": len(s.patches), "too near the edge": s.outside, "backgrounds": len(s.grounds)},
         }  # fmt: skip
@@ -143,10 +147,22 @@ def _mask(record: Record) -> NDArray[np.bool_]:
         if target.instance is None:
             raise IrstkitError(
                 "the target is a box without pixels, the report measures pixels", path=record.image,
-                hint="irstkit annotate can make masks from boxes",
+                hint="name a set with masks (or RLE); boxes painted whole would not have the targets' area and SCR",
             )  # fmt: skip
         instances.append(target.instance)
     return instances_to_mask(instances, record.size)
+
+
+def _depths(reference: Sequence[Record], made: Sequence[Record]) -> list[str]:
+    """A remark where 8-bit images are compared with 16-bit ones."""
+    one, two = ({r.bit_depth for r in side} for side in (reference, made))
+    if one == two:
+        return []
+    told = [" and ".join(map(str, sorted(side))) for side in (two, one)]
+    return [
+        f"bit depths differ ({told[0]} against {told[1]}): gray levels are those of 8 bit, of 16-bit images divided by 257; "
+        "of a camera that uses a part of its 16 bits only SCR and what is told over contrast can be compared"
+    ]
 
 
 def _cannot(test: bool) -> str | None:

@@ -37,11 +37,15 @@ def write_page(found: Realism, path: str | Path) -> None:
     _sheets(page, found)
     page.heading("Distributions")
     page.text(
-        "Blue: reference; orange: made. Medians are dashed. KS with its 95 % bootstrap interval; whole images are drawn.",
+        "Blue: reference; orange: made. Medians are dashed. KS with its 95 % bootstrap interval; whole images are drawn "
+        "(which adds noise: the interval of a small distance may lie above it).",
         soft=True,
     )
-    page.figure(distributions_figure(found))
-    _table(page, found.distances)
+    if found.distances:
+        page.figure(distributions_figure(found))
+        _table(page, found.distances)
+    else:
+        page.text("None: both sets need at least 8 values of a measure.")
     if facts["spectrum"]:
         page.heading("Backgrounds: spectrum and gradients")
         page.figure(
@@ -78,16 +82,21 @@ def _head(page: Page, facts: dict[str, Any]) -> None:
         page.bullets(facts["verdict"]["remarks"])
     page.heading("The two sets")
     page.table(
-        ("", "images", "of", "targets", "split hash", "PSF fits", "fits that failed"),
+        ("", "images", "of", "targets", "bits", "split hash", "PSF fits"),
         [
             (
                 f"{side}: {facts[side]['name']}", facts[side]["images"], facts[side]["of"], facts[side]["targets"],
-                facts[side]["split_hash"], facts[side]["psf_fits"].get("fitted", 0),
-                ", ".join(f"{k} {v}" for k, v in facts[side]["psf_fits"].items() if k != "fitted") or "none",
+                ", ".join(map(str, facts[side]["bit_depths"])), facts[side]["split_hash"],
+                facts[side]["psf_fits"].get("fitted", 0),
             )
             for side in ("reference", "made")
         ],
     )  # fmt: skip
+    failed = {
+        side: ", ".join(f"{k} {v}" for k, v in facts[side]["psf_fits"].items() if k != "fitted") or "none"
+        for side in ("reference", "made")
+    }
+    page.text(f"PSF fits that failed: reference: {failed['reference']}; made: {failed['made']}.", soft=True)
 
 
 def sheet(patches: NDArray, number: int = SHEET, columns: int = 8, scale: int = 3) -> NDArray[np.uint8]:
@@ -134,6 +143,7 @@ def _axis_values(measure_key: str, sample: Sample) -> NDArray[np.float64]:
 def distributions_figure(found: Realism) -> Figure:
     """A small histogram for every measure, both sets in it."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     keys = list(found.distances)
     rows = -(-len(keys) // COLUMNS)
@@ -147,7 +157,7 @@ def distributions_figure(found: Realism) -> Figure:
         if high <= low:
             low, high = low - 0.5, high + 0.5
         if key == "count":
-            low, high = 0.5, max(high, 1) + 0.5
+            low, high = min(both.min(), 1) - 0.5, max(high, 1) + 0.5
             bins = np.arange(low, high + 1)
         else:
             bins = np.linspace(low, high, 26)
@@ -157,11 +167,9 @@ def distributions_figure(found: Realism) -> Figure:
                 np.clip(values, low, high), bins, weights=weights, histtype="step", color=colour, lw=1.4
             )
             axis.axvline(float(np.median(values)), color=colour, lw=0.8, ls="--")
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=key == "count"))
         if measure.ratio:
-            from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-            axis.xaxis.set_major_locator(MaxNLocator(5))
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{10**v:.2g}"))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{float(f'{10**v:.3g}'):g}"))
         mark = "  *" if distance.differs else ""
         axis.set_title(f"{measure.title}\nKS {distance.ks:.2f}{mark}", fontsize=7.5)
         axis.tick_params(labelsize=6.5)
@@ -204,7 +212,7 @@ def _table(page: Page, distances: dict[str, Distance]) -> None:
                 title, " / ".join(f"{v:.3g}" for v in (d.reference[0], d.reference[2], d.reference[4])),
                 " / ".join(f"{v:.3g}" for v in (d.made[0], d.made[2], d.made[4])),
                 f"{d.ks:.2f} ({d.ks_interval[0]:.2f} to {d.ks_interval[1]:.2f})",
-                f"{d.wasserstein:.3g} ({d.wasserstein_interval[0]:.3g} to {d.wasserstein_interval[1]:.3g})",
+                f"{d.wasserstein:.3g} ({d.wasserstein_interval[0]:.2g} to {d.wasserstein_interval[1]:.2g})",
                 f"{d.p:.3f}" + (" *" if d.differs else ""),
             )
         )  # fmt: skip

@@ -83,7 +83,9 @@ class Camera:
 def compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     """A (H, W) uint8 image through JPEG: what most published frames have been through."""
     if image.dtype != np.uint8:
-        raise IrstkitError("sensor.jpeg is for 8-bit images only", hint="--depth 8, or take sensor.jpeg out")
+        raise IrstkitError(
+            "sensor.jpeg is for 8-bit images only", hint="--depth 8, or --set sensor.jpeg=null"
+        )
     done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)

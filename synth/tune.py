@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from ..annotate.console import note, progress
 from ..annotate.errors import IrstkitError
 from ..annotate.files import read_bytes, write_atomic
+from .cluster import versions
 from .compose import make_image
-from .distances import relative_distance
+from .distances import FEW, relative_distance
 from .knobs import KNOBS, Knob, has, moved, shown
 from .measures import MEASURES, Sample, measure_sample
 from .preset import Preset, load_preset, make_preset
@@ -40,7 +41,7 @@ WEIGHTS: dict[str, float] = {
 """Weights of the measures in the objective: the weighted mean of their relative Wasserstein distances."""
 
 DEFAULT_KEYS = (
-    "scenes.*.area", "scenes.*.scr", "contrast.wanted", "mask.energy", "point.energy", "point.sigma",
+    "scenes.*.area", "scenes.*.scr", "contrast.wanted", "mask.energy", "mask.level", "point.energy", "point.sigma",
     "point.anisotropy", "spot.aspect", "blur", "optics.glow", "optics.sharpen", "background.contrast", "background.coring",
     "sensor.jpeg",
 )  # fmt: skip
@@ -50,7 +51,11 @@ WORST = 3.0
 
 @dataclass
 class Tuned:
-    """The preset found, in plain values, and how it was come by."""
+    """The preset found, in plain values, and how it was come by.
+
+    ``kept``: the search's best was no better on images that it had not seen, so that ``preset`` is the one begun with.
+    ``amounts``, ``after`` and ``rows`` are of the search's best all the same.
+    """
 
     preset: dict[str, Any]
     amounts: dict[str, float]
@@ -61,13 +66,14 @@ class Tuned:
     interrupted: bool
     rows: list[dict[str, Any]]
     keys: list[dict[str, str]]
+    kept: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "objective": {"before": round(self.before, 4), "after": round(self.after, 4),
                           "reference_against_itself": round(self.floor, 4)},
-            "trials": self.trials, "interrupted": self.interrupted,
+            "trials": self.trials, "interrupted": self.interrupted, "kept": self.kept,
             "amounts": {k: float(f"{v:.5g}") for k, v in self.amounts.items()},
             "keys": self.keys, "measures": self.rows, "preset": self.preset,
         }  # fmt: skip
@@ -170,13 +176,8 @@ def choose_knobs(preset: Preset, keys: Sequence[str] = ()) -> list[Knob]:
         For a key that there is no knob for, or that the preset does not have.
     """
     values = preset.as_dict()
+    idle = _idle(preset)
     if not keys:
-        idle = {"point.sigma"} if preset.point.energy is not None else {"point.energy"}
-        if preset.mask.policy != "energy":
-            idle.add("mask.energy")
-        # what is constantly 1 has no excess to multiply
-        idle |= {k for k, d in (("point.anisotropy", preset.point.anisotropy), ("spot.aspect", preset.spot.aspect))
-                 if d.bounds() == (1, 1)}  # fmt: skip
         return [KNOBS[k] for k in DEFAULT_KEYS if k not in idle and has(values, KNOBS[k])]
     out = []
     for key in dict.fromkeys(keys):
@@ -184,8 +185,24 @@ def choose_knobs(preset: Preset, keys: Sequence[str] = ()) -> list[Knob]:
             raise IrstkitError(f"there is nothing to tune at {key!r}", hint=f"there are: {', '.join(KNOBS)}")
         if not has(values, KNOBS[key]):
             raise IrstkitError(f"the preset {preset.name} has no {key}: give it a value first")
+        if key in idle:
+            raise IrstkitError(f"{key} decides nothing in the preset {preset.name}: {idle[key]}")
         out.append(KNOBS[key])
     return out
+
+
+def _idle(preset: Preset) -> dict[str, str]:
+    """The keys that the preset has but that move nothing in it, and why."""
+    policy = f"mask.policy is {preset.mask.policy}"
+    idle = {} if preset.mask.policy == "energy" else {"mask.energy": policy}
+    if preset.mask.policy != "half":
+        idle["mask.level"] = policy
+    if preset.point.energy is not None:
+        idle["point.sigma"] = "point.energy decides the width"
+    for key, found in (("point.anisotropy", preset.point.anisotropy), ("spot.aspect", preset.spot.aspect)):
+        if found.bounds() == (1, 1):
+            idle[key] = "it is always 1 and has no excess to multiply"
+    return idle
 
 
 def tune(
@@ -216,16 +233,23 @@ def tune(
             f"{len(knobs)} keys need a budget of at least {len(knobs) + 2} trials, got {budget}"
         )
     target = measured(reference, reference_images, seed, "reference")
+    if target.sample.targets < FEW:
+        raise IrstkitError(
+            f"the reference has {target.sample.targets} targets in {target.sample.images} images, too few to be followed",
+            path=reference, hint=f"{FEW} are the least, and hundreds are better",
+        )  # fmt: skip
     about = {
         "preset": start.as_dict(), "reference": target.facts()["split_hash"], "budget": budget, "images": images,
-        "keys": [k.key for k in knobs], "seed": seed, "size": size,
+        "keys": [k.key for k in knobs], "seed": seed, "size": size, "versions": versions(),
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         recipe = prepare(
             Path(folder) / "backgrounds.raw", seed, tuple(backgrounds), start, size=size, exclude=exclude, scenes=scenes,
             depth=8 if start.sensor.jpeg is not None else None,
         )  # fmt: skip
-        about["backgrounds"] = [item.used for item in recipe.store.items] if recipe.store else "procedural"
+        about["backgrounds"] = (
+            [[i.used, i.scene] for i in recipe.store.items] if recipe.store else "procedural"
+        )
         with progress("Tuning", budget, unit="trials") as bar:
             trials = _Trials(recipe, knobs, target.sample, images, state, bar, about)
             interrupted = False
@@ -276,7 +300,8 @@ def _advice(trials: _Trials, knobs: Sequence[Knob]) -> NDArray | None:
     from .verdict import changes
 
     made = trials.sample({}, trials.recipe.seed)
-    told = {c.key: c.amount for c in changes(compare(trials.reference, made, resamples=100), trials.start)}
+    advice = changes(compare(trials.reference, made, resamples=100), trials.start)
+    told = {c.key: c.amount for c in advice if c.op == KNOBS[c.key].op}
     if not any(k.key in told for k in knobs):
         return None
     z = [(log(told[k.key]) if k.factor else told[k.key]) / k.step if k.key in told else 0.0 for k in knobs]
@@ -289,9 +314,12 @@ def _result(
     """Before and after on images that the search has not seen: those of the next seed."""
     fresh = trials.recipe.seed + 1
     before, after = trials.sample({}, fresh), trials.sample(trials.best[1], fresh)
-    values = moved(trials.start, trials.best[1])
+    old, new = objective(reference, before), objective(reference, after)
+    kept = bool(new >= old)
+    values = moved(trials.start, {} if kept else trials.best[1])
     values["name"] = name
-    values["description"] = f"{start.description.rstrip('. ')}; tuned to {reference.name}.".lstrip("; ")
+    if not kept:
+        values["description"] = f"{start.description.rstrip('. ')}; tuned to {reference.name}.".lstrip("; ")
     rows = []
     for key in WEIGHTS:
         if min(len(s.values[key]) for s in (reference, before, after)) == 0:
@@ -311,8 +339,8 @@ def _result(
     if not interrupted:
         trials.state.unlink(missing_ok=True)
     return Tuned(
-        make_preset(values).as_dict(), trials.best[1], objective(reference, before), objective(reference, after),
-        _floor(reference), trials.made, interrupted, rows, keys,
+        make_preset(values).as_dict(), trials.best[1], old, new, _floor(reference), trials.made, interrupted, rows, keys,
+        kept,
     )  # fmt: skip
 
 

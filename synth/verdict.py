@@ -2,18 +2,20 @@
 
 Amounts are first steps: ratios of medians where a key multiplies what is measured, differences of medians times
 a slope where it does not. The slopes are rough first steps, from a few trials with
-the preset ``real``.
+the preset ``real``. What is measured is seldom of one key alone: a change whose measure also moves with that of a
+stronger change comes after it and says so. benchmarks/verdict.py spoils the preset key by key and tells what is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
+from statistics import median
 from typing import Any
 
-from .distances import Distance
-from .knobs import KNOBS, Knob, has, shown
+from .distances import FEW, Distance
+from .knobs import KNOBS, Knob, has, numbers, shown
 
 CLOSE, FAIR, FAR = 0.6, 0.75, 0.9
 """AUC of the two-sample test: below, a network hardly tells the sets apart; above the last, at a glance."""
@@ -21,7 +23,11 @@ CLOSE, FAIR, FAR = 0.6, 0.75, 0.9
 
 @dataclass(frozen=True)
 class Change:
-    """Move ``key`` by ``amount`` (see :class:`.knobs.Knob`); ``measure`` is why, ``ks`` how much it matters."""
+    """Move ``key`` by ``amount`` (see :class:`.knobs.Knob`); ``measure`` is why, ``ks`` how much it matters.
+
+    ``op`` "set" gives the key values about ``amount``, where the ones it has cannot be moved there. ``follows`` is the
+    key of a stronger change that may explain this one.
+    """
 
     key: str
     op: str
@@ -29,6 +35,7 @@ class Change:
     measure: str
     ks: float
     text: str
+    follows: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -37,30 +44,35 @@ class Change:
 
 @dataclass(frozen=True)
 class _Rule:
-    """``amount`` of (reference median, made median, reference mean-ish width) that moves ``key``."""
+    """``amount`` of (reference median, made median) that moves ``key``.
+
+    ``needs``: of these measures one must differ the same way, where any of them was compared.
+    """
 
     measure: str
     key: str
-    how: str  # "ratio", "inverse", "excess", "slope"
+    how: str  # "ratio", "excess", "slope", "slope_factor", "quadrature", "means"
     slope: float = 1.0
     limit: float = 0.0  # of a slope's amount, either way
-    up_only: bool = False
+    needs: tuple[str, ...] = ()
 
 
 _RULES: tuple[_Rule, ...] = (
     _Rule("area", "scenes.*.area", "ratio"),
     _Rule("contrast", "contrast.wanted", "ratio"),
     _Rule("y", "scenes.*.height", "slope", 1.0, 0.3),
+    _Rule("dark", "contrast.dark", "means"),
     _Rule("energy_inside", "mask.energy", "slope", 1.0, 0.3),
+    _Rule("energy_inside", "mask.level", "slope", -1.0, 0.3),
     _Rule("energy_inside", "point.energy", "slope", 1.0, 0.3),
     _Rule("psf_sigma", "point.sigma", "ratio"),
     _Rule("psf_sigma", "blur", "ratio"),
     _Rule("psf_anisotropy", "point.anisotropy", "excess"),
     _Rule("halo", "optics.sharpen", "slope", -4.0, 1.0),
     _Rule("skirt", "optics.glow", "slope", 4.0, 0.3),
-    _Rule("ring_std", "background.contrast", "ratio"),
+    _Rule("ring_std", "background.contrast", "ratio", needs=("deviation", "gradient")),
     _Rule("gradient", "background.contrast", "ratio"),
-    _Rule("noise", "sensor.read", "quadrature", up_only=True),
+    _Rule("noise", "sensor.read", "quadrature"),
     _Rule("noise", "background.coring", "slope", -3.0, 4.0),
     _Rule("flat", "background.coring", "slope", 4.0, 4.0),
     _Rule("gradient_tail", "sensor.jpeg", "slope", -4.0, 25.0),
@@ -69,8 +81,30 @@ _RULES: tuple[_Rule, ...] = (
     _Rule("deviation", "background.contrast", "ratio"),
 )
 _RING = ("scr_10", "scr_5", "scr_3", "scr_15", "scr_20")
+_MASK_KEYS = {"energy": "mask.energy", "half": "mask.level"}
+_LOOK = ("halo", "skirt", "energy_inside", "psf_sigma", "psf_anisotropy", "area", "contrast")
+_FINE = ("noise", "flat", "levels", "whiteness", "high_band", "gradient", "gradient_tail")
+_MOVES = {
+    **dict.fromkeys(_RING, ("ring_std", *_LOOK)),
+    "area": ("psf_sigma", "energy_inside"),
+    "psf_sigma": _LOOK,
+    "energy_inside": ("area", "skirt"),
+    "halo": ("skirt", "energy_inside", "psf_anisotropy", "area"),
+    "skirt": ("halo",),
+    "noise": ("ring_std", *_FINE),
+    "deviation": ("ring_std", *_FINE),
+    "ring_std": ("contrast", *_FINE),
+    "gradient": ("ring_std", *_FINE),
+    "gradient_tail": ("halo", *_FINE),
+    "flat": _FINE,
+}
+"""What a change for one measure moves besides: what is explained by another change is no first step."""
+NEARLY = 0.75
+"""A cause may have a KS so much smaller than what it explains."""
 _WITHOUT_KEY = {
     "count": "targets an image: `scenes.*.count`, whose mean should go from {m} to {r}",
+    "ring_std": "the ring's deviation (median {m} against {r}) follows scenes.*.scr and contrast.wanted: of the places with "
+    "the contrast, higher SCRs take the calmer",
     "rank": "brightness rank follows contrast.wanted and the backgrounds: brighter backgrounds or dimmer targets raise it",
     "saturated": "saturation follows contrast.wanted and contrast.limits (its upper end) and the backgrounds' level",
     "level": "the backgrounds' level (median {m} against {r}) is theirs: other backgrounds, or sensor.offset",
@@ -90,38 +124,95 @@ def changes(
     """
     found: dict[str, Change] = {}
     done: set[str] = set()
+    area, light = distances.get("area"), distances.get("energy_inside")
+    if (
+        preset is not None and area is not None and light is not None and area.differs and light.differs
+        and preset.get("mask", {}).get("policy") in _MASK_KEYS and _rise(area) == _rise(light)
+    ):  # fmt: skip
+        done.add("area")  # a tighter or wider mask of the same targets
     rules = [_Rule(f"scr_{ring}" if f"scr_{ring}" in _RING else "scr_10", "scenes.*.scr", "ratio"), *_RULES]
     for rule in rules:
         distance = distances.get(rule.measure)
         if distance is None or not distance.differs or rule.measure in done:  # a nearer key has spoken
             continue
         knob = KNOBS[rule.key]
-        if not _serves(preset, rule, knob):
+        if not _serves(preset, rule, knob) or not _supported(rule, distances):
             continue
-        amount = _amount(rule, distance.reference[2], distance.made[2])
-        if amount is None:
+        op: str = knob.op
+        if op == "excess times" and preset is not None and set(numbers(preset, knob.key)) == {1.0}:
+            op, amount = "set", distance.reference[2]
+            if amount < 1.05:
+                continue
+        elif (told := _amount(rule, distance, preset)) is None:
             continue
+        else:
+            amount = told
         done.add(rule.measure)
         before = found.get(knob.key)
         if before is None or before.ks < distance.ks:
             found[knob.key] = Change(
-                knob.key, knob.op, amount, rule.measure, distance.ks, _words(knob, amount, distance, preset)
+                knob.key, op, amount, rule.measure, distance.ks, _words(knob, op, amount, distance, preset)
             )
-    return sorted(found.values(), key=lambda c: -c.ks)
+    return _ordered(sorted(found.values(), key=lambda c: -c.ks))
+
+
+def _ordered(told: list[Change]) -> list[Change]:
+    """What may follow from another change comes after those that stand for themselves."""
+    out = []
+    for change in told:
+        causes = [
+            c for c in told
+            if c is not change and change.measure in _moved_by(c) and c.ks >= NEARLY * change.ks
+            and not (c.measure in _moved_by(change) and change.ks >= c.ks)
+        ]  # fmt: skip
+        if causes:
+            text = f"{change.text}; this may follow from {causes[0].key}: move that first"
+            change = replace(change, follows=causes[0].key, text=text)
+        out.append(change)
+    if told and all(c.follows for c in out):
+        out[0] = told[0]
+    return sorted(out, key=lambda c: c.follows is not None)
+
+
+def _moved_by(change: Change) -> tuple[str, ...]:
+    if change.key == "sensor.read" and change.amount > 0:
+        return ()  # noise that lacks explains nothing: what took it away does
+    if change.measure == "flat" and change.amount > 0:
+        return tuple(
+            m for m in _FINE if m not in ("noise", "flat")
+        )  # nor does coring that lacks explain noise
+    return _MOVES.get(change.measure, ())
+
+
+def _rise(distance: Distance) -> bool:
+    return distance.made[2] > distance.reference[2]
+
+
+def _supported(rule: _Rule, distances: Mapping[str, Distance]) -> bool:
+    others = [distances[k] for k in rule.needs if k in distances]
+    return not others or any(d.differs and _rise(d) == _rise(distances[rule.measure]) for d in others)
 
 
 def _serves(preset: dict[str, Any] | None, rule: _Rule, knob: Knob) -> bool:
     if preset is None:  # the commonest of presets: the mask is the core
-        return rule.key != "mask.energy"
-    if rule.key == "mask.energy":
-        return preset.get("mask", {}).get("policy") == "energy"
-    if rule.key == "point.sigma" and preset.get("point", {}).get("energy") is not None:
-        return False  # the share of energy decides the width
+        return rule.key not in _MASK_KEYS.values()
+    if rule.key in _MASK_KEYS.values():
+        return _MASK_KEYS.get(preset.get("mask", {}).get("policy", "core")) == rule.key
+    if rule.key == "point.sigma":
+        if preset.get("point", {}).get("energy") is not None:
+            return False  # the share of energy decides the width
+        if median(numbers(preset, "blur") or [0.0]) > median(numbers(preset, rule.key) or [0.0]):
+            return False  # the wider of the two decides it
     return has(preset, knob)
 
 
-def _amount(rule: _Rule, reference: float, made: float) -> float | None:
+def _amount(rule: _Rule, distance: Distance, preset: dict[str, Any] | None) -> float | None:
     """The amount, None where it would be nothing worth a try."""
+    reference, made = distance.reference[2], distance.made[2]
+    if rule.how == "means":
+        least = -max(numbers(preset, rule.key), default=0.0) if preset is not None else -1.0
+        amount = max(distance.means[0] - distance.means[1], least)
+        return None if not abs(amount) >= 0.03 else amount
     if rule.how in ("ratio", "excess"):
         up, down = (reference, made) if rule.how == "ratio" else (reference - 1.0, made - 1.0)
         if down <= 1e-9 or up <= 0:
@@ -132,40 +223,62 @@ def _amount(rule: _Rule, reference: float, made: float) -> float | None:
         amount = min(max(1.0 + rule.slope * (reference - made), 0.6), 1.7)
         return None if abs(amount - 1) < 0.03 else amount
     if rule.how == "quadrature":
-        return sqrt(reference**2 - made**2) if reference > made else None
+        if reference > made:
+            return sqrt(reference**2 - made**2)
+        now = max(numbers(preset, rule.key), default=0.0) if preset is not None else 0.0
+        return sqrt(max(now**2 - made**2 + reference**2, 0.0)) - now if now > 0 else None
     amount = rule.slope * (reference - made)
-    if rule.up_only and amount <= 0:
-        return None
     amount = min(max(amount, -rule.limit), rule.limit) if rule.limit else amount
     return None if abs(amount) < 0.03 * (KNOBS[rule.key].step / 0.05) * 0.2 else amount
 
 
-def _words(knob: Knob, amount: float, distance: Distance, preset: dict[str, Any] | None) -> str:
+def _words(knob: Knob, op: str, amount: float, distance: Distance, preset: dict[str, Any] | None) -> str:
     from .measures import MEASURES
 
     measure = MEASURES[distance.key]
-    if knob.op == "times":
+    if op == "set":
+        told = f"give {knob.key} values above 1, about {amount:.2f}"
+    elif knob.op == "times":
         told = f"multiply {knob.key} by {amount:.2f}"
     elif knob.op == "plus":
         told = f"{'raise' if amount > 0 else 'lower'} {knob.key} by {abs(amount):.3g}"
     else:
         told = f"multiply what {knob.key} has above 1 by {amount:.2f}"
+    if knob.key == "point.anisotropy" and op != "set" and amount < 1:
+        told += ", or raise blur, which rounds"
+    policy = (preset or {}).get("mask", {}).get("policy", "core")
+    if knob.key == "scenes.*.area" and policy in _MASK_KEYS:  # it decides the written area as well
+        told += f", or {'raise' if (amount > 1) == (policy == 'energy') else 'lower'} {_MASK_KEYS[policy]}"
     now = f" (now {shown(preset, knob.key)})" if preset is not None else ""
+    if knob.key in _MASK_KEYS.values():
+        now += f", or choose another mask.policy than {policy}"
     unit = f" {measure.unit}" if measure.unit else ""
+    word, (reference, made) = _middle(distance)
     return (
-        f"{told}{now}: {measure.title}, median {distance.made[2]:.3g} against {distance.reference[2]:.3g}{unit} "
-        f"of the reference, KS {distance.ks:.2f}"
+        f"{told}{now}: {measure.title}, {word} {made:.3g} against {reference:.3g}{unit} of the reference, "
+        f"KS {distance.ks:.2f}"
     )
 
 
-def remarks(distances: Mapping[str, Distance]) -> list[str]:
-    """What differs and has no single key, in words."""
+def _middle(distance: Distance) -> tuple[str, tuple[float, float]]:
+    """The medians; of what is counted or yes or no the means."""
+    if distance.key in ("count", "dark"):
+        return "mean", distance.means
+    return "median", (distance.reference[2], distance.made[2])
+
+
+def remarks(distances: Mapping[str, Distance], told: Sequence[Change] = ()) -> list[str]:
+    """What differs and has no single key, in words; what ``told`` explains is left out."""
     out = []
+    explained = {c.measure for c in told} | ({"rank"} if any(c.measure == "dark" for c in told) else set())
+    if any(c.key == "background.contrast" for c in told):
+        explained.add("ring_std")
     for key, text in _WITHOUT_KEY.items():
         distance = distances.get(key)
-        if distance is not None and distance.differs:
-            told = text.format(m=f"{distance.made[2]:.3g}", r=f"{distance.reference[2]:.3g}")
-            out.append(f"{told} (KS {distance.ks:.2f})")
+        if distance is not None and distance.differs and key not in explained:
+            _, (reference, made) = _middle(distance)
+            words = text.format(m=f"{made:.3g}", r=f"{reference:.3g}")
+            out.append(f"{words} (KS {distance.ks:.2f})")
     return out
 
 
@@ -173,8 +286,12 @@ def summary(
     distances: Mapping[str, Distance],
     targets: Mapping[str, Any] | None,
     backgrounds: Mapping[str, Any] | None,
+    lacking: Mapping[str, tuple[int, int]] | None = None,
 ) -> list[str]:
-    """One to four sentences: how far apart the sets are, and whether targets or backgrounds give it away."""
+    """One to five sentences: how far apart the sets are, and whether targets or backgrounds give it away.
+
+    ``lacking`` are the measures that were not compared, with the numbers of values (:func:`.distances.too_few`).
+    """
     out = []
     differing = sorted((d for d in distances.values() if d.differs), key=lambda d: -d.ks)
     if targets and "auc" in targets:
@@ -212,6 +329,11 @@ def summary(
 
         first = ", ".join(f"{MEASURES[d.key].title} ({d.ks:.2f})" for d in differing[:4])
         out.append(f"{len(differing)} of {len(distances)} distributions differ; by KS first {first}.")
-    else:
+    elif distances:
         out.append(f"None of {len(distances)} distributions differs by more than chance (KS 0.1, p 0.01).")
+    if lacking:
+        side = "the reference" if max(n[0] for n in lacking.values()) < FEW else "the made set"
+        most = max(min(n) for n in lacking.values())
+        who = f"{len(lacking)} distributions were not" if distances else "No distribution was"
+        out.append(f"{who} compared: {side} has at most {most} of their values, {FEW} are needed.")
     return out

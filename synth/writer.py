@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..annotate.console import note
 from ..annotate.errors import IrstkitError
 from ..annotate.files import encode_png, pixel_hash, read_json, write_atomic, write_json
 from ..annotate.rle import encode_instance
@@ -176,6 +177,23 @@ def merge(root: Path, count: int, splits: dict[str, float], info: dict[str, Any]
         key: dict(sorted(v.items())) if isinstance(v, dict) and key != "splits" else v
         for key, v in totals.items()
     }
+
+
+def tell_troubles(totals: dict[str, Any], recipe: Recipe) -> None:
+    """Say what the gate's last resort, to take the background as it is, has done to the set."""
+    gate, tries = totals["gate"], recipe.preset.gate.tries
+    if gate.get("background flat", 0) >= tries * totals["images"] / 2:
+        stretched = "; --depth 8 stretches each to its own range" if recipe.depth == 16 else ""
+        note(
+            f"the backgrounds are flat: deviations below gate.min_deviation, {recipe.preset.gate.min_deviation:g} of the "
+            f"full range of {recipe.depth} bit{stretched}"
+        )
+    dropped = gate.get("target dropped", 0)
+    if dropped > 0.05 * (totals["targets"] + dropped):
+        note(
+            f"{dropped} of {totals['targets'] + dropped} targets were dropped: nowhere on {tries} crops could their SCR "
+            "be had (`places rejected` says why)"
+        )
 
 
 def _rows(root: Path, count: int) -> Iterator[dict[str, Any]]:

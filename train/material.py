@@ -12,7 +12,7 @@ from ..datasets.mix import mix
 from ..datasets.readers import open_dataset
 from ..datasets.records import Dataset, Record, split_hash
 from ..datasets.shard_batches import Shards
-from ..datasets.shards import read_indexes
+from ..datasets.shards import check_shards, read_indexes
 from ..datasets.splits import train_val
 
 VALIDATION = 0.1
@@ -219,6 +219,7 @@ def compose_stream(
         )
     if part == "test":
         raise IrstkitError("the part 'test' is never trained on", path=root)
+    check_shards(root, rows)
     stream = Shards(root, rows)
     train: list[Record] = []
     validation: list[Record] = []

@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from ...annotate.errors import IrstkitError
+from ...annotate.files import IMAGE_SUFFIXES
 from ..records import Dataset
 from . import (
     coco_files,
@@ -75,7 +76,8 @@ def open_dataset(path: str | Path, layout: str | None = None) -> Dataset:
     Raises
     ------
     IrstkitError
-        When there is no such folder, it is empty, or no layout fits (with each one's reason).
+        When there is no such folder, it is empty, is a synthetic set that is not finished, or no layout fits (with
+        each one's reason).
     """
     root = Path(path)
     if not root.exists():
@@ -95,6 +97,12 @@ def open_dataset(path: str | Path, layout: str | None = None) -> Dataset:
         if not matched.fits:
             raise IrstkitError(f"not a data set of the layout {layout!r}: {matched.why}", path=root)
         return _read(reader, probe, matched)
+    if own.unfinished(probe):
+        raise IrstkitError(
+            "this synthetic set is not finished: it was interrupted, or is being made",
+            path=root,
+            hint="the `irstkit synth` command that began it, run again, finishes it",
+        )
     reasons: dict[str, list[str]] = {}
     for name, reader in READERS.items():
         matched = reader.match(probe)
@@ -107,6 +115,13 @@ def open_dataset(path: str | Path, layout: str | None = None) -> Dataset:
         if matched.fits:
             return _read(reader, probe, matched)
         reasons.setdefault(matched.why, []).append(point.name)
+    ours = all(name in READERS for names in reasons.values() for name in names)
+    if ours and "no video" in reasons and (told := "no image in this folder or below") in reasons:
+        raise IrstkitError(
+            f"no data set layout fits ({told}, and no video)",
+            path=root,
+            hint=f"images are {' '.join(IMAGE_SUFFIXES)}",
+        )
     text = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
     raise IrstkitError(f"no data set layout fits ({text})", path=root)
 

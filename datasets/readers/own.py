@@ -32,6 +32,11 @@ def match(probe: Probe) -> Match:
     return Match(True, ", ".join([f"{FILE} and images/", *more]))
 
 
+def unfinished(probe: Probe) -> bool:
+    """Whether here lies what `irstkit synth` has begun: the manifest comes last, images and masks are there before."""
+    return {"synth.yaml", "parts"} <= set(probe.entries()) and "manifest.jsonl" not in probe.entries()
+
+
 def read(probe: Probe) -> Dataset:
     """A record an entry of ``images`` in annotations.json, in its order."""
     builder = Builder(probe)

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from ...annotate.console import note, progress
 from ...annotate.errors import IrstkitError
+from ..backgrounds import refuse_inside
 from ..cluster import Cluster, connect
 from ..generate import beginning, check_folder, claim, describe, held, prepare, processors, sweep
 from ..pool import results
@@ -85,6 +86,7 @@ def generate(
     """
     root = Path(out)
     check_folder(root, splits or {"train": 1.0}, depth)
+    refuse_inside(root, backgrounds)
     parts = root / "parts"
     with connect(dask) if dask else nullcontext() as cluster, held(root) as fresh:
         with beginning(root, fresh):

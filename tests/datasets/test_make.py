@@ -328,6 +328,24 @@ def test_export_can_be_read_back(irstkit, make_pairs, tmp_path, kind, images):
     assert all(np.abs(after[id] - before[id]).max() < 1e-6 for id in before)
 
 
+@pytest.mark.parametrize("kind", ["coco", "webdataset"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_export_does_not_copy_damaged_images(irstkit, make_pairs, tmp_path, kind, suffix):
+    """Files are copied as they are: a truncated one would be found in the middle of a training."""
+    root, out = make_pairs(3), tmp_path / "out"
+    spoilt = sorted((root / "images").iterdir())[1]
+    data = (
+        spoilt.read_bytes()
+        if suffix == ".png"
+        else cv2.imencode(suffix, cv2.imread(str(spoilt), 0))[1].tobytes()
+    )
+    spoilt.unlink()
+    spoilt.with_suffix(suffix).write_bytes(data[: len(data) * 2 // 3])
+    result = irstkit("data", "export", root, "--to", kind, "--out", out)
+    assert result.exit_code == 1 and "truncated" in result.stderr and spoilt.stem in result.stderr
+    assert not (out / "index.json").exists() and not (out / "annotations").exists()
+
+
 def test_export_refuses(irstkit, make_pairs, tmp_path):
     root = make_pairs(2)
     images = irstkit("data", "export", root / "images", "--to", "coco", "--out", tmp_path / "o")

@@ -245,6 +245,20 @@ def test_own_layout_damaged(tmp_path, change, message):
         open_dataset(tmp_path).part("all")
 
 
+def begun(path):
+    """What a killed `irstkit synth images` leaves: pairs of images and masks, and no word of which are there."""
+    put(path / "images/000000.png")
+    put(path / "masks/000000.png")
+    text(path / "synth.yaml", "count: 20")
+    text(path / "parts/backgrounds.raw", "x")
+
+
+def test_a_finished_synthetic_set_whose_parts_were_not_removed_yet_is_read(tmp_path):
+    begun(tmp_path)
+    text(tmp_path / "manifest.jsonl", "{}")
+    assert open_dataset(tmp_path).layout == "pairs"
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -252,6 +266,8 @@ def test_own_layout_damaged(tmp_path, change, message):
         (lambda p: p.mkdir(), "the folder is empty"),
         (lambda p: text(p, "x"), "is a file"),
         (lambda p: text(p / "readme.txt", "x"), "no data set layout fits .*no image in this"),
+        (lambda p: text(p / "frame.gif", "x"), "images are .png .bmp"),
+        (lambda p: begun(p), "this synthetic set is not finished"),
         (lambda p: put(p / "sets/one/masks/a.png"), "sets/one/ looks like a data set of its own"),
         (lambda p: coco(p, "{}"), "the list 'images' is missing"),
         (lambda p: coco(p, '{"images": [], "annotations": []}'), "no image in this data set"),

@@ -249,12 +249,114 @@ def test_bad_backgrounds_are_one_clear_error_and_leave_nothing(folder, tmp_path,
         (["--splits", "train=0.5,val"], 2, "expected NAME=SHARE"),
         (["--count", "0"], 2, "--count"),
         (["--size", "20"], 2, "--size"),
+        (["--dask", ""], 2, "HOST:PORT or local:N"),
+        (["--set", "blur=2"], 1, "blur: a distribution was expected: {value: 3}"),
     ],
 )
 def test_bad_options(tmp_path, irstkit, arguments, code, told):
     result = irstkit("synth", "images", "--out", tmp_path / "set", *arguments)
     assert result.exit_code == code
     assert told in result.stderr
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("out", ["{f}/made", "{f}", "{f}/sheet.png"])
+def test_an_output_within_the_backgrounds_is_refused(folder, irstkit, out):
+    """The next run would take what this one writes for backgrounds."""
+    look = ("--preview", 2) if out.endswith("png") else ()
+    result = irstkit(
+        "synth",
+        "images",
+        "--out",
+        out.format(f=folder),
+        "--count",
+        2,
+        "--size",
+        96,
+        "--backgrounds",
+        folder,
+        *look,
+    )
+    assert result.exit_code == 1
+    assert "inside the backgrounds' folder" in result.stderr or "is not empty" in result.stderr
+    assert len(list(folder.iterdir())) == 8
+    moving = irstkit(
+        "synth",
+        "sequences",
+        "--out",
+        folder / "made",
+        "--sequences",
+        1,
+        "--frames",
+        2,
+        "--backgrounds",
+        folder,
+    )
+    assert moving.exit_code == 1 and "inside the backgrounds' folder" in moving.stderr
+
+
+def test_what_would_go_wrong_quietly_is_said(tmp_path, irstkit):
+    """Colour, flat backgrounds, targets that find no place, options without a meaning here."""
+
+    def told(folder, *more):
+        result = irstkit(
+            "synth", "images", "--out", tmp_path / f"of-{folder}", "--count", 3, "--size", 64, "--workers", 1,
+            *(("--backgrounds", tmp_path / folder) if (tmp_path / folder).is_dir() else ()), *more,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.stderr
+        return result.stderr
+
+    rng = np.random.default_rng(0)
+    gray = cv2.GaussianBlur(rng.normal(90, 40, (90, 90)), (0, 0), 4).clip(0, 255).astype(np.uint8)
+    for name, image in (
+        ("colour", cv2.applyColorMap(gray, cv2.COLORMAP_JET)), ("flat", np.full((90, 90), 90, np.uint8)),
+        ("low", gray.astype(np.uint16)), ("good", gray),
+    ):  # fmt: skip
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "b.png"), image)
+    assert "1 of 1 backgrounds are in colour, their channels differ: gray is 0.299 R" in told("colour")
+    flat = told("flat")
+    assert (
+        "3 of 3 targets were dropped" in flat and "the backgrounds are flat" in flat and "--depth" not in flat
+    )
+    assert "--depth 8 stretches" in told("low")
+    assert "colour" not in (good := told("good")) and "dropped" not in good and "flat" not in good
+    assert "--exclude and --scenes do nothing here" in told("procedural", "--scenes", "predict")
+
+
+@pytest.mark.parametrize(
+    ("table", "code", "told"),
+    [
+        ("file,scene\n0.png,city\n1.png,sea\n", 0, "scenes: known of 2 of 8 backgrounds"),
+        ("".join(["file,scene\n", *(f"{k}.png,city\n" for k in range(8))]), 0, ""),
+        ("file,scene\nnosuch.png,city\n", 1, "no label in it is of a background"),
+        ("", 1, "line 1: the columns 'file' and 'scene' are needed"),
+        ("file;scene\n0.png;city\n", 1, "line 1: the columns 'file' and 'scene' are needed"),
+        ("file,scene\n0.png,forest\n", 1, "line 2: no scene 'forest'"),
+        ("file,scene\n0.png,city\n0.png,sea\n", 1, "line 3: '0.png' is sea here, city before"),
+    ],
+)
+def test_scene_tables_that_say_less_than_they_seem_to(folder, tmp_path, irstkit, table, code, told):
+    (tmp_path / "s.csv").write_text(table)
+    result = irstkit(
+        "synth", "images", "--out", tmp_path / "set", "--count", 2, "--size", 96, "--workers", 1, "--backgrounds", folder,
+        "--scenes", tmp_path / "s.csv",
+    )  # fmt: skip
+    assert (result.exit_code, told in result.stderr) == (code, True), result.stderr
+    assert ("scenes: known" in result.stderr) == ("known" in told)
+    assert (tmp_path / "set").exists() == (code == 0)
+
+
+def test_no_room_for_the_backgrounds_is_told_with_the_file(folder, tmp_path):
+    """In a process of its own: the limit on the size of files stays with it."""
+    command = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); from irstkit.cli import main; "
+        f"sys.argv[1:] = ['synth', 'images', '--out', {str(tmp_path / 'set')!r}, '--count', '2', '--size', '96', "
+        f"'--workers', '1', '--backgrounds', {str(folder)!r}]; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "backgrounds.raw: cannot write: File too large" in done.stderr
     assert not (tmp_path / "set").exists()
 
 

@@ -12,6 +12,7 @@ from scipy.stats import ks_2samp, wasserstein_distance
 
 from irstkit.annotate import console
 from irstkit.annotate.errors import IrstkitError
+from irstkit.annotate.files import write_png
 from irstkit.synth.distances import Distance, compare, ks_distance, relative_distance
 from irstkit.synth.generate import generate
 from irstkit.synth.grounds import ground_measures, spectrum
@@ -221,7 +222,9 @@ def distance(key, reference, made, ks=0.4, p=0.005):
     def five(v):
         return (v * 0.5, v * 0.8, v, v * 1.2, v * 1.6)
 
-    return Distance(key, (100, 100), five(reference), five(made), ks, (ks, ks), 1.0, (0.5, 1.5), 0.3, p)
+    return Distance(
+        key, (100, 100), five(reference), five(made), ks, (ks, ks), 1.0, (0.5, 1.5), 0.3, p, (reference, made)
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,12 +253,126 @@ def test_the_verdict_names_key_direction_and_amount(key, reference, made, change
     assert changed in found[0].text and MEASURES[key].title in found[0].text and "now" in found[0].text
 
 
+def changed(preset, *told):
+    """Keys and amounts of the changes for distances given as (measure, reference, made, KS)."""
+    return [(c.key, c.amount) for c in changes({d[0]: distance(*d) for d in told}, preset)]
+
+
+def altered(**sections):
+    """Preset ``real`` in plain values with keys of its sections replaced."""
+    preset = load_preset("real").as_dict()
+    for section, keys in sections.items():
+        preset[section] = {**preset[section], **keys}
+    return preset
+
+
+def test_noise_that_was_added_is_taken_away_again():
+    noisy = altered(sensor={"read": 2.0})
+    [(key, amount)] = changed(noisy, ("noise", 1.0, 2.0, 0.4))
+    assert key == "sensor.read" and amount == pytest.approx(1.0 - 2.0)  # sqrt(4 - 4 + 1) - 2
+    [(key, amount)] = changed(noisy, ("noise", 1.0, 5.0, 0.4))
+    assert amount == pytest.approx(-2.0)  # the rest is the backgrounds' own
+    told = changes(
+        {d[0]: distance(*d) for d in (("flat", 0.44, 0.13, 0.52), ("noise", 0.5, 2.1, 0.49))}, noisy
+    )
+    assert [(c.key, c.follows) for c in told] == [("sensor.read", None), ("background.coring", "sensor.read")]
+
+
+def test_a_constant_without_excess_is_given_values():
+    """1 + (1 - 1) x 3 is 1: a factor would leave it."""
+    round_ones = altered(point={"anisotropy": {"value": 1.0}})
+    [change] = changes({"psf_anisotropy": distance("psf_anisotropy", 1.4, 1.1)}, round_ones)
+    assert (change.key, change.op, change.amount) == ("point.anisotropy", "set", 1.4)
+    assert "give point.anisotropy values above 1, about 1.40 (now 1)" in change.text
+
+
+def test_too_long_points_may_lack_blur():
+    preset = load_preset("real").as_dict()
+    assert ["or raise blur" in changes({"psf_anisotropy": distance("psf_anisotropy", r, m)}, preset)[0].text
+            for r, m in ((1.4, 1.8), (1.8, 1.4))] == [True, False]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("policy", "light", "key", "amount"),
+    [
+        ("half", (0.7, 0.5), "mask.level", -0.2),  # less inside: cut lower
+        ("half", (0.5, 0.7), "mask.level", 0.2),
+        ("energy", (0.7, 0.5), "mask.energy", 0.2),
+        ("energy", (0.5, 0.7), "mask.energy", -0.2),
+        ("core", (0.7, 0.5), "point.energy", 0.2),
+    ],
+)
+def test_a_mask_that_is_cut_elsewhere_is_told_by_its_policy(policy, light, key, amount):
+    areas = (20, 10) if light[0] > light[1] else (10, 20)
+    preset = altered(mask={"policy": policy})
+    told = {"area": distance("area", *areas), "energy_inside": distance("energy_inside", *light)}
+    found = changes(told, preset)
+    if policy == "core":
+        assert {c.key for c in found} == {"scenes.*.area", key}
+        return
+    assert [c.key for c in found] == [key]  # areas go the same way: the same targets, another cut
+    assert found[0].amount == pytest.approx(amount)
+    assert f"or choose another mask.policy than {policy}" in found[0].text
+    told["area"] = distance("area", *areas[::-1])
+    assert {c.key for c in changes(told, preset)} == {key, "scenes.*.area"}
+    [alone] = changes({"area": distance("area", *areas)}, preset)
+    assert f"or {'raise' if amount > 0 else 'lower'} {key}" in alone.text
+
+
+def test_the_ring_alone_does_not_speak_for_the_backgrounds_contrast():
+    """Of places with a given contrast lower SCRs take the rougher ones."""
+    preset = load_preset("real").as_dict()
+    calm = distance("deviation", 20, 20.5, ks=0.05)
+    told = {
+        "scr_10": distance("scr_10", 9, 4.5, ks=0.5),
+        "ring_std": distance("ring_std", 5, 9),
+        "deviation": calm,
+    }
+    found = changes(told, preset)
+    assert [c.key for c in found] == ["scenes.*.scr"]
+    assert "higher SCRs take the calmer" in remarks(told, found)[0]
+    told["deviation"] = distance("deviation", 20, 40)
+    found = changes(told, preset)
+    assert "background.contrast" in [c.key for c in found]
+    assert not remarks(told, found)
+
+
+@pytest.mark.parametrize(
+    ("told", "first", "follower"),
+    [
+        ([("scr_10", 9, 4.5, 0.5), ("halo", -0.06, -0.12, 0.37)], "scenes.*.scr", "optics.sharpen"),
+        ([("psf_anisotropy", 1.4, 1.06, 0.61), ("psf_sigma", 1.3, 1.6, 0.56)], "blur", "point.anisotropy"),
+        ([("area", 17, 37, 0.53), ("psf_sigma", 1.3, 1.5, 0.29)], "scenes.*.area", "blur"),
+        ([("area", 17, 22, 0.28), ("psf_sigma", 1.3, 1.6, 0.56)], "blur", "scenes.*.area"),
+        ([("noise", 0.5, 0.3, 0.4), ("flat", 0.4, 0.6, 0.35)], "background.coring", "sensor.read"),
+    ],
+)
+def test_what_another_change_explains_comes_after_it(told, first, follower):
+    found = changes({d[0]: distance(*d) for d in told}, load_preset("real").as_dict())
+    assert [(c.key, c.follows) for c in found] == [(first, None), (follower, first)]
+    assert f"may follow from {first}: move that first" in found[1].text
+
+
+def test_dark_targets_are_told_by_their_share():
+    dark = distance("dark", 0.02, 0.6)
+    told = {"dark": dark, "rank": distance("rank", 0.0, 0.6)}
+    found = changes(told, altered(contrast={"dark": 0.7}))
+    assert [(c.key, round(c.amount, 3)) for c in found] == [("contrast.dark", -0.58)]
+    assert changed(altered(contrast={"dark": 0.5}), ("dark", 0.02, 0.6)) == [("contrast.dark", -0.5)]
+    assert changed(load_preset("real").as_dict(), ("dark", 0.02, 0.6)) == []  # there are none to take away
+    assert "mean 0.6 against 0.02" in found[0].text
+    assert remarks(told, found) == []  # the rank follows
+    assert "should go from 3 to 1.19" in remarks({"count": distance("count", 1.19, 3)})[0]
+
+
 def test_the_verdict_is_silent_where_nothing_differs_or_there_is_no_key():
     preset = load_preset("nudt").as_dict()
     assert changes({"area": distance("area", 20, 10, p=0.2)}, preset) == []  # chance
     assert changes({"area": distance("area", 20, 10, ks=0.05)}, preset) == []  # too little
     assert changes({"gradient_tail": distance("gradient_tail", 5, 4)}, preset) == []  # nudt has no JPEG step
     assert [c.key for c in changes({"psf_sigma": distance("psf_sigma", 2, 1)}, preset)] == ["point.sigma"]
+    wide = {**preset, "blur": {"uniform": [1.5, 2.5]}}
+    assert [c.key for c in changes({"psf_sigma": distance("psf_sigma", 1, 2)}, wide)] == ["blur"]
     assert "other backgrounds" in remarks({"level": distance("level", 100, 50)})[0]
 
 
@@ -275,6 +392,72 @@ def test_the_summary_tells_targets_from_backgrounds(targets, backgrounds, told):
 
 
 # ------------------------------------------------------------------------------------------- the command
+
+
+def test_few_resamples_do_not_make_sets_equal(make_sets):
+    """With 20 permutations p cannot come below 1/21: no distribution could ever differ."""
+    root = make_sets(one=(12, 90), two=(12, 200))
+    from irstkit.synth.realism import realism
+
+    found = realism(root / "two", root / "one", resamples=20, test=False)
+    assert found.distances["level"].p <= 0.01 and found.distances["level"].differs
+
+
+@pytest.fixture
+def make_sets(tmp_path):
+    """``make_sets(NAME=(images, level[, bits]))``: sets with one target an image on noise about a level."""
+
+    def make(**wanted):
+        for name, (number, level, *bits) in wanted.items():
+            rng = np.random.default_rng(len(name))
+            for k in range(number):
+                image = rng.normal(level, 4, (64, 64))
+                image[30:33, 30:33] += 40
+                mask = np.zeros((64, 64), np.uint8)
+                mask[30:33, 30:33] = 255
+                scaled = image.clip(0, 255).astype(np.uint8) if not bits else (image * 200).astype(np.uint16)
+                write_png(tmp_path / name / "images" / f"{k}.png", scaled)
+                write_png(tmp_path / name / "masks" / f"{k}.png", mask)
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_set_too_small_to_compare_is_said_to_be(make_sets, irstkit, number):
+    root = make_sets(small=(number, 100), reference=(12, 100))
+    out = root / "r.html"
+    result = irstkit(
+        "synth",
+        "report",
+        root / "small",
+        "--reference",
+        root / "reference",
+        "--no-test",
+        "--out",
+        out,
+        "--json",
+    )
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert facts["not_compared"]["area"] == {"reference": 12, "made": number}
+    told = facts["verdict"]["summary"][-1]
+    assert (
+        told
+        == f"No distribution was compared: the made set has at most {number} of their values, 8 are needed."
+    )
+    assert "None: both sets need at least 8 values" in out.read_text()
+
+
+def test_bit_depths_and_remarks_are_told_on_the_terminal_too(make_sets, irstkit):
+    root = make_sets(deep=(12, 100, 16), reference=(12, 100))
+    result = irstkit(
+        "synth", "report", root / "deep", "--reference", root / "reference", "--no-test", "--out", root / "r.html",
+        "--resamples", 20,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "bit depths differ (16 against 8)" in result.stdout
+    assert "the backgrounds' level (median" in result.stdout
 
 
 @pytest.fixture(scope="module")

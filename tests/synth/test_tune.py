@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from irstkit.annotate.errors import IrstkitError
+from irstkit.annotate.files import write_png
 from irstkit.synth import tune as module
 from irstkit.synth.generate import generate
 from irstkit.synth.knobs import KNOBS, has, moved, shown
@@ -106,14 +107,31 @@ def test_interrupted_and_begun_again_it_ends_the_same(planted, tuned, tmp_path, 
         (["nudt", "--reference", "{set}", "--out", "{o}", "--key", "sensor.jpeg"], 1, "has no sensor.jpeg"),
         (["nudt", "--reference", "{set}", "--out", "{o}", "--budget", "4"], 1, "budget of at least"),
         (["nudt", "--reference", "{set}/x", "--out", "{o}"], 1, "x"),
+        (["nudt", "--reference", "{few}", "--out", "{o}"], 1, "the reference has 2 targets in 3 images"),
+        (
+            ["real", "--reference", "{set}", "--out", "{o}", "--key", "mask.energy"],
+            1,
+            "mask.energy decides nothing in the preset real: mask.policy is core",
+        ),
+        (
+            ["real", "--reference", "{set}", "--out", "{o}", "--key", "point.sigma"],
+            1,
+            "point.energy decides the width",
+        ),
+        (["nudt", "--reference", "{set}", "--out", "{o}.png"], 2, "a preset is a .yaml file"),
         (["nudt", "--reference", "{set}", "--out", "{there}"], 1, "exists"),
     ],
 )
 def test_bad_input_is_one_clear_error_and_writes_nothing(planted, tmp_path, irstkit, arguments, code, told):
     there = tmp_path / "there.yaml"
     there.write_text("x")
-    out = tmp_path / "o.yaml"
-    result = irstkit("synth", "tune", *(a.format(set=planted, o=out, there=there) for a in arguments))
+    out, few = tmp_path / "o.yaml", tmp_path / "few"
+    for k in range(3):
+        write_png(few / "images" / f"{k}.png", np.full((64, 64), 90, np.uint8))
+        write_png(few / "masks" / f"{k}.png", np.pad(np.full((2, 2), 255 * (k > 0), np.uint8), 31))
+    result = irstkit(
+        "synth", "tune", *(a.format(set=planted, o=out, there=there, few=few) for a in arguments)
+    )
     assert result.exit_code == code
     assert told in result.stderr
     assert not out.exists()
@@ -130,3 +148,33 @@ def test_the_command_writes_a_preset_and_tells_before_and_after(planted, tmp_pat
     assert told["trials"] == 4 and {"before", "after"} <= set(told["objective"])
     assert make_preset(yaml.safe_load(out.read_text())).name == "mine"
     assert not out.with_name("mine.yaml.state").exists()
+
+
+def test_a_search_that_only_learnt_its_own_images_leaves_the_preset(planted, tmp_path, irstkit, monkeypatch):
+    """What is written is never worse than what was given, on images that the search has not seen."""
+    start = load_preset("nudt").as_dict()
+    monkeypatch.setattr(module, "objective", lambda reference, made: honest(reference, made, 1.0))
+
+    def honest(reference, made, level):
+        return level + (0.1 if made.seen_worse else 0.0)
+
+    plain = module._Trials.sample
+
+    def sample(self, amounts, seed):
+        found = plain(self, {}, seed)
+        found.seen_worse = (
+            bool(amounts) and seed != self.recipe.seed
+        )  # better in the search, worse afterwards
+        return found
+
+    monkeypatch.setattr(module._Trials, "sample", sample)
+    monkeypatch.setattr(module, "_floor", lambda reference: 0.0)
+    out = tmp_path / "mine.yaml"
+    result = irstkit(
+        "synth", "tune", "nudt", "--reference", planted, "--out", out, "--budget", 4, "--images", 8, "--size", 64,
+        "--key", "blur",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "the preset is written as it was" in result.stdout
+    written = yaml.safe_load(out.read_text())
+    assert make_preset(written).as_dict() == {**start, "name": "mine"}

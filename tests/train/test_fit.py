@@ -244,6 +244,29 @@ def test_a_stream_of_shards_resumes_to_the_bit(irstkit, split_pairs, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda shard: shard.write_bytes(shard.read_bytes()[:5000]), "5000 bytes, index.json says"),
+        (lambda shard: shard.unlink(), "no such shard"),
+    ],
+    ids=["truncated", "missing"],
+)
+def test_a_damaged_shard_is_told_before_the_first_step(irstkit, split_pairs, tmp_path, damage, told):
+    """Its turn may come hours later: the first window need not hold it."""
+    irstkit(
+        "data", "export", split_pairs(10, 2), "--to", "webdataset", "--shard-size", 1, "--out", tmp_path / "s"
+    )
+    for number in range(10):  # whichever the first window is
+        damage(tmp_path / "s" / f"train-{number:06d}.tar")
+        result = irstkit(
+            "train", "fit", "sd2net", "--steps", 1, "--out", tmp_path / "run", *SMALL, "--synthetic", tmp_path / "s",
+            "--stream",
+        )  # fmt: skip
+        assert result.exit_code == 1 and told in result.stderr and "train-000000.tar" in result.stderr
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (("--synthetic", "{root}", "--stream"), "no folder with an index.json"),
