@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..annotate.console import note
 from ..annotate.errors import IrstkitError
-from ..annotate.files import IMAGE_SUFFIXES, GrayImage, read_image, read_json
+from ..annotate.files import IMAGE_SUFFIXES, GrayImage, decode_image, read_json
 from ..datasets.records import Record
 from .device_sums import Pending, begin
 from .predictor import Predictor, of_image
@@ -66,7 +66,8 @@ class FileSource:
     """Masks or probability maps, a file an image: PNG and the like, ``.npy`` or ``.npz``.
 
     Integer maps are masks where no file of the folder holds more than two values, 0 and one more; otherwise
-    probabilities, divided by the largest value of their depth. ``.npy`` holds booleans or probabilities.
+    probabilities, divided by the largest value of their depth (8 or 16 bit). ``.npy`` holds booleans, such
+    integers, or probabilities as floating-point numbers.
 
     Parameters
     ----------
@@ -90,6 +91,12 @@ class FileSource:
             return values > (values.max(initial=0) / 2)
         if values.dtype == bool or values.dtype.kind == "f":
             return values
+        if values.dtype not in (np.uint8, np.uint16):
+            raise IrstkitError(
+                f"{values.dtype} with more than two values is neither a mask nor probabilities of 8 or 16 bit",
+                path=path,
+                hint="--as mask takes what is above half of a file's largest value",
+            )
         return values / np.float32(np.iinfo(values.dtype).max)
 
     def described(self) -> dict[str, Any]:
@@ -98,6 +105,8 @@ class FileSource:
     @staticmethod
     def _two_valued(path: Path) -> bool:
         values = _read(path)
+        if values.dtype.kind == "f":  # probabilities, also where a map is all of one value
+            return False
         return bool(((values == 0) | (values == values.max(initial=0))).all())
 
 
@@ -124,6 +133,12 @@ class CocoSource:
             where = f"$.annotations[{k}]" if isinstance(content, dict) else f"$[{k}]"
             if not isinstance(annotation, dict) or "image_id" not in annotation:
                 raise IrstkitError("a detection without image_id", path=path, where=where)
+            if not isinstance(annotation["image_id"], (int, str)):
+                raise IrstkitError(
+                    f"image_id is {annotation['image_id']!r}, expected a number or a name",
+                    path=path,
+                    where=where,
+                )
             id = names.get(annotation["image_id"])
             if id is None:
                 outside += 1
@@ -153,12 +168,22 @@ class CocoSource:
             return dict(by_name)
         names: dict[Any, str] = {}
         listed: set[str] = set()
-        for image in content.get("images", []):
+        every: set[int | str] = set()
+        images = content.get("images", [])
+        if not isinstance(images, list):
+            raise IrstkitError("images is no list", path=self.path, where="$.images")
+        for k, image in enumerate(images):
+            where = f"$.images[{k}]"
+            if not isinstance(image, dict) or not isinstance(image.get("id"), (int, str)):
+                raise IrstkitError("an image without id, a number or a name", path=self.path, where=where)
+            if image["id"] in every:
+                raise IrstkitError(f"two images of the id {image['id']!r}", path=self.path, where=where)
+            every.add(image["id"])
             file = str(image.get("file_name", ""))
             stem = file.rpartition(".")[0] or file
             id = by_name.get(stem) or by_name.get(file) or by_name.get(stem.rpartition("/")[2])
             if id is not None:
-                names[image.get("id")] = id
+                names[image["id"]] = id
                 listed.add(id)
         missing = [r.id for r in records if r.id not in listed]
         if missing:
@@ -174,9 +199,7 @@ class CocoSource:
         out = np.zeros(record.size, np.float32)
         for where, annotation in self.found[record.id]:
             try:
-                score = float(annotation.get("score", 1.0))
-                if not 0 <= score <= 1:
-                    raise ValueError(f"score {score} is not a probability")
+                score = _score(annotation)
                 mask = annotation.get("segmentation")
                 if isinstance(mask, dict):
                     painted = decode_rle(mask)
@@ -187,9 +210,9 @@ class CocoSource:
                 elif isinstance(mask, list) and mask:
                     painted = _polygons(mask, record.size)
                 else:
-                    painted = _box(annotation["bbox"], record.size)
+                    painted = _box(_xywh(annotation), record.size)
                     self.boxes_filled += 1
-            except (KeyError, TypeError, ValueError) as error:
+            except (TypeError, ValueError) as error:
                 raise IrstkitError(str(error), path=self.path, where=where) from error
             np.maximum(out, np.float32(score), out=out, where=painted)
         return out
@@ -199,15 +222,9 @@ class CocoSource:
         boxes, scores = [], []
         for where, annotation in self.found[record.id]:
             try:
-                x, y, w, h = (float(v) for v in annotation["bbox"])
-                score = float(annotation.get("score", 1.0))
-                if not (np.isfinite([x, y, w, h]).all() and w >= 0 and h >= 0):
-                    raise ValueError(f"not a box: {annotation['bbox']}")
-                if not 0 <= score <= 1:
-                    raise ValueError(f"score {score} is not a probability")
-            except KeyError as error:
-                raise IrstkitError("a detection without bbox", path=self.path, where=where) from error
-            except (TypeError, ValueError) as error:
+                x, y, w, h = _xywh(annotation)
+                score = _score(annotation)
+            except ValueError as error:
                 raise IrstkitError(str(error), path=self.path, where=where) from error
             boxes.append([x, y, x + w, y + h])
             scores.append(score)
@@ -230,8 +247,31 @@ def _polygons(polygons: list[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     return coco_mask.decode(rle).astype(bool)
 
 
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _score(annotation: dict[str, Any]) -> float:
+    score = annotation.get("score", 1.0)
+    if not _number(score) or not 0 <= score <= 1:
+        raise ValueError(f"score {score!r} is not a probability")
+    return float(score)
+
+
+def _xywh(annotation: dict[str, Any]) -> tuple[float, float, float, float]:
+    """A detection's box; a number beyond any image is none: its square would overflow."""
+    if "bbox" not in annotation:
+        raise ValueError("a detection without bbox")
+    box = annotation["bbox"]
+    good = isinstance(box, list) and len(box) == 4 and all(_number(v) and abs(v) < 1e9 for v in box)
+    if not good or min(box[2:]) < 0:
+        raise ValueError(f"not a box: {box!r}, expected x, y, width and height in pixels")
+    x, y, w, h = map(float, box)
+    return x, y, w, h
+
+
 def _box(box: Sequence[float], size: tuple[int, int]) -> NDArray[np.bool_]:
-    x, y, w, h = (float(v) for v in box)
+    x, y, w, h = box
     out = np.zeros(size, bool)
     out[max(0, round(y)) : max(0, round(y + h)), max(0, round(x)) : max(0, round(x + w))] = True
     return out
@@ -269,7 +309,9 @@ def open_source(
         for name in ("probabilities", "masks"):
             if (path / name).is_dir():
                 return FileSource(path / name, records, kind=kind)
-        if any(f.suffix.lower() in (*IMAGE_SUFFIXES, ".npy", ".npz") for f in path.rglob("*")):
+        drawn = path / "overlays"  # by `irstkit train predict`, beside predictions.json
+        maps = (f for f in path.rglob("*") if f.suffix.lower() in (*IMAGE_SUFFIXES, ".npy", ".npz"))
+        if any(not f.is_relative_to(drawn) for f in maps):
             return FileSource(path, records, kind=kind)
         if (path / "predictions.json").exists():
             return CocoSource(path / "predictions.json", records)
@@ -343,7 +385,10 @@ def _match(folder: Path, records: Sequence[Record]) -> dict[str, Path]:
 
 def _read(path: Path) -> NDArray:
     if path.suffix.lower() not in (".npy", ".npz"):
-        return read_image(path)
+        decoded = decode_image(path)
+        if not decoded.gray_equal:
+            raise IrstkitError("a map in colour: its channels differ", path=path, hint="an overlay?")
+        return decoded.gray
     try:
         loaded = np.load(path, allow_pickle=False)
         if path.suffix.lower() == ".npz":
@@ -357,4 +402,6 @@ def _read(path: Path) -> NDArray:
         values = values[0]
     if values.ndim != 2 or values.dtype.kind not in "buif":
         raise IrstkitError(f"expected a (H, W) map, got {values.dtype} {values.shape}", path=path)
+    if bad := int(np.isnan(values).sum()):  # "not above the threshold", else
+        raise IrstkitError(f"{bad} of its pixels are not numbers", path=path)
     return values

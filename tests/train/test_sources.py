@@ -350,3 +350,99 @@ def test_the_deepest_layer_is_found_without_a_name(checkpoint, monkeypatch):
     monkeypatch.setattr(type(predictor.network), "embedding_layer", None)
     layer = deepest_layer(predictor, np.zeros((64, 64), np.uint8))
     assert layer in dict(predictor.network.named_modules())
+
+
+NAMED = [{"id": k, "file_name": f"{3 + k:06d}.png"} for k in range(4)]
+
+
+def of(**detection):
+    return {
+        "images": NAMED,
+        "annotations": [{"image_id": 0, "bbox": [0, 0, 2, 2], "score": 0.5, **detection}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ([{"image_id": [1], "bbox": [0, 0, 1, 1]}], "$[0]: image_id is [1], expected a number or a name"),
+        ([{"bbox": [0, 0, 1, 1]}], "$[0]: a detection without image_id"),
+        ([{"image_id": "000003"}], "$[0]: a detection without bbox"),
+        ({"images": 3, "annotations": []}, "$.images: images is no list"),
+        ({"images": [3], "annotations": []}, "$.images[0]: an image without id"),
+        ({"images": [{"id": [1]}], "annotations": []}, "$.images[0]: an image without id"),
+        ({"images": [*NAMED, NAMED[1]], "annotations": []}, "$.images[4]: two images of the id 1"),
+        (of(bbox=[0, 0, float("nan"), 1]), "$.annotations[0]: not a box: [0, 0, nan, 1]"),
+        (of(bbox=[0, 0, float("inf"), 1]), "$.annotations[0]: not a box: [0, 0, inf, 1]"),
+        (of(bbox=[1e300, 0, 1e300, 1]), "$.annotations[0]: not a box"),
+        (of(bbox=[0, 0, -2, 1]), "$.annotations[0]: not a box"),
+        (of(bbox=[0, 0]), "$.annotations[0]: not a box"),
+        (of(bbox=None), "$.annotations[0]: not a box: None"),
+        (of(bbox={"a": 1}), "$.annotations[0]: not a box"),
+        (of(bbox=[0, 0, True, 1]), "$.annotations[0]: not a box"),
+        (of(score="high"), "$.annotations[0]: score 'high' is not a probability"),
+        (of(score=float("nan")), "$.annotations[0]: score nan is not a probability"),
+        (of(score=None), "$.annotations[0]: score None is not a probability"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+@pytest.mark.parametrize("boxes", [(), ("--boxes",)], ids=["masks", "boxes"])
+def test_coco_files_that_are_wrong(irstkit, data, tmp_path, content, told, boxes):
+    """As the masks they are painted as, and as the boxes that they are, by the same rules."""
+    root, _, _ = data
+    (tmp_path / "found.json").write_text(json.dumps(content))
+    result = irstkit("train", "evaluate", tmp_path / "found.json", "--data", root, *boxes)
+    assert result.exit_code == 1 and result.stdout == "", result.output
+    assert f"found.json: {told}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "told"),
+    [
+        (np.full((48, 64), np.nan, np.float32), "auto", "3072 of its pixels are not numbers"),
+        (np.full((48, 64), np.nan, np.float32), "mask", "3072 of its pixels are not numbers"),
+        (
+            np.full((48, 64), 3, np.float32),
+            "auto",
+            "expected probabilities from 0 to 1, got values from 3 to 3",
+        ),
+        (
+            np.arange(48 * 64).reshape(48, 64) % 5,
+            "auto",
+            "int64 with more than two values is neither a mask nor",
+        ),
+        (np.zeros((48, 64, 3), np.uint8) + np.array([1, 0, 0], np.uint8), "auto", "a map in colour"),
+    ],
+    ids=["nan", "nan as mask", "beyond 1", "labels", "colour"],
+)
+def test_maps_that_would_be_read_as_no_target(irstkit, data, tmp_path, values, kind, told):
+    root, records, _ = data
+    for record in records:
+        if values.ndim == 3:
+            write_png(tmp_path / "p" / f"{record.id}.png", values)
+        else:
+            (tmp_path / "p").mkdir(exist_ok=True)
+            np.save(tmp_path / "p" / f"{record.id}.npy", values)
+    result = irstkit("train", "evaluate", tmp_path / "p", "--data", root, "--as", kind)
+    assert result.exit_code == 1 and told in result.stderr, result.output
+
+
+def test_probabilities_of_one_value_are_no_mask(irstkit, data, tmp_path):
+    """Nothing is above 0.5 where every pixel is 0.3."""
+    root, records, _ = data
+    (tmp_path / "p").mkdir()
+    for record in records:
+        np.save(tmp_path / "p" / f"{record.id}.npy", np.full(record.size, 0.3, np.float32))
+    found = evaluated(irstkit, tmp_path / "p", "--data", root)
+    assert found["tp"] == found["fp"] == 0 and found["input"]["files"] == "probability maps"
+
+
+def test_the_folder_of_predicted_boxes_is_its_predictions(irstkit, data, tmp_path):
+    """Its overlays are pictures, not maps."""
+    root, records, _ = data
+    out = tmp_path / "out"
+    for record in records:
+        write_png(out / "overlays" / f"{record.id}.png", np.zeros((8, 8), np.uint8))
+    (out / "predictions.json").write_text(json.dumps(of()))
+    found = evaluated(irstkit, out, "--data", root, "--boxes")
+    assert found["detections"] == 1 and found["input"]["files"] == "COCO detections"
