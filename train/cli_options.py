@@ -210,6 +210,11 @@ def settings_of(model: str, given: Mapping[str, Any], base: Settings | None = No
             recipe = "best"
         if recipe is not None:
             base = settings_from(load_recipe(recipe, model), base=base)
+    elif recipe is not None:  # a resumed run's: what it says must be equal too, but for the length
+        told = {k: v for k, v in load_recipe(recipe, model).items() if k not in ("steps", "epochs")}
+        if base.init is not None:
+            told.pop("stages", None)
+        base = settings_from(told, base=base)
     if options:
         values["options"] = {**base.options, **options}
     if given.get("init") is not None and base.stages:

@@ -393,6 +393,8 @@ class _Run:
     def _check_same(self, former: dict[str, Any]) -> None:
         """Refuse to go on with other settings or images; a longer run is no difference but is said."""
         path, now = self.out / "last.pt", self.settings.as_dict()
+        if "training" not in former:
+            raise IrstkitError("a best.pt under another name: it holds no state to go on from", path=path)
         then = settings_from(former["settings"], source=path).as_dict()
         for key in [k for k in {**then, **now} if k != "init"]:  # a path, which checkpoints do not hold
             value = then.get(key)

@@ -134,7 +134,7 @@ def write_run(out: Path, content: Mapping[str, Any]) -> None:
 def read_run(out: Path) -> dict[str, Any]:
     """``run.json`` of a run's folder."""
     run = read_json(out / "run.json")
-    if not isinstance(run, dict) or "settings" not in run:
+    if not isinstance(run, dict) or not {"settings", "data", "paths", "status"} <= run.keys():
         raise IrstkitError("not the run.json of a training run", path=out / "run.json")
     return run
 

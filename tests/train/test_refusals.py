@@ -316,3 +316,40 @@ def test_two_runs_begun_at_once_do_not_replace_each_other(split_pairs, tmp_path)
     with pytest.raises(IrstkitError, match="the folder is not empty"):
         second.train(None, None, 10)
     assert (out / "run.json").read_bytes() == before
+
+
+@pytest.fixture
+def run(irstkit, split_pairs, tmp_path):
+    """A run of the paper's recipe that was stopped; the command that made it."""
+    command = ("train", "fit", "sd2net", "--real", split_pairs(6, 2), "--recipe", "paper", "--steps", 4, "--out",
+               tmp_path / "run", *SMALL)  # fmt: skip
+    assert irstkit(*command, "--max-steps", 2).exit_code == 0
+    return tmp_path / "run", command
+
+
+@pytest.mark.parametrize("text", ["{}", '{"settings": {"model": "sd2net"}}', '{"settings": ', "[]"])
+def test_a_run_without_its_run_json(irstkit, run, text):
+    out, _ = run
+    (out / "run.json").write_text(text)
+    refused(irstkit("train", "fit", "sd2net", "--resume", "--out", out), f"{out / 'run.json'}: ")
+
+
+def test_a_best_checkpoint_is_not_resumed(irstkit, run):
+    out, command = run
+    irstkit(*command, "--resume")
+    shutil.copy(out / "best.pt", out / "last.pt")
+    refused(
+        irstkit("train", "fit", "sd2net", "--resume", "--out", out), "last.pt: a best.pt under another name"
+    )
+
+
+def test_a_recipe_of_a_resumed_run_must_be_its_own(irstkit, run):
+    """It was passed over without a word."""
+    out, command = run
+    other = irstkit("train", "fit", "sd2net", "--resume", "--out", out, "--recipe", "best")
+    refused(other, "last.pt: the run has options", "is asked for")
+    own = irstkit("train", "fit", "sd2net", "--resume", "--out", out, "--recipe", "paper", "--max-steps", 1)
+    refused(own, "{'base': 3, 'padding': 'zeros'}, {'base': 8, 'padding': 'zeros'} is asked for")
+    for more in (("--max-steps", 1), ()):
+        assert irstkit(*command, "--resume", *more).exit_code == 0, "the whole command again"
+    assert load_checkpoint(out / "last.pt")["step"] == 4
