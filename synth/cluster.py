@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import re
+import socket
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from ..annotate.console import note
 from ..annotate.errors import IrstkitError, require
 from .pool import AHEAD, Job, Span
 
+HOST = re.compile(r"(?:(?:tcp|tls)://)?([^:/\[\]]+):\d+")
 LOCAL = re.compile(r"local:([1-9][0-9]{0,3})")
 WAIT = 15  # seconds for the scheduler to answer and for a first worker
 MOST = 2 << 30  # bytes of backgrounds that are sent to workers without the folder
@@ -138,6 +140,7 @@ def connect(address: str) -> Iterator[Cluster]:
             client = stack.enter_context(distributed.Client(cluster, timeout=WAIT))
         else:
             client, failure = None, ""
+            _known(address)
             try:
                 client = stack.enter_context(distributed.Client(address, timeout=WAIT))
             except (OSError, ValueError, TypeError) as error:
@@ -156,6 +159,20 @@ def connect(address: str) -> Iterator[Cluster]:
                 hint=f"start some with `dask worker {address}`",
             ) from error
         yield Cluster(client, address)
+
+
+def _known(address: str) -> None:
+    """Refuse a host whose name nobody knows at once: Dask would ask again and again."""
+    host = HOST.fullmatch(address)
+    if host is None:
+        return
+    try:
+        socket.getaddrinfo(host[1], None)
+    except OSError as error:
+        raise IrstkitError(
+            f"no Dask scheduler answers at {address!r}: the host {host[1]!r} is not known",
+            hint="HOST:PORT as `dask scheduler` tells it, or --dask local:N",
+        ) from error
 
 
 def versions() -> dict[str, str]:
