@@ -127,7 +127,7 @@ def connect(address: str) -> Iterator[Cluster]:
     """
     distributed = require("distributed", "distributed")
     local = LOCAL.fullmatch(address)
-    if address.startswith("local") and not local:
+    if address.partition(":")[0] == "local" and not local:
         raise IrstkitError(f"no Dask address: {address!r}", hint="local:N with N from 1, or HOST:PORT")
     with ExitStack() as stack:
         if local:

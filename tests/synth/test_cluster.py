@@ -136,6 +136,7 @@ def test_an_interrupted_run_goes_on_elsewhere(running, small_parts, tmp_path, mo
         ("local:0", "no Dask address: 'local:0'"),
         ("local", "no Dask address"),
         ("127.0.0.1:9", "no Dask scheduler answers at '127.0.0.1:9'"),
+        ("localhost:9", "no Dask scheduler answers at 'localhost:9'"),  # a host, not a misspelt local:N
         ("no-such-host.invalid:8786", "the host 'no-such-host.invalid' is not known"),
         ("nothing such", "no Dask scheduler answers at 'nothing such'"),
     ],
