@@ -89,8 +89,9 @@ class Cluster:
             while waiting:
                 yield self._result(waiting)
         except (OSError, distributed.CancelledError) as error:
+            reason = f": {_first_line(error)}" if isinstance(error, OSError) else ""
             raise IrstkitError(
-                f"the Dask scheduler at {self.address} was lost: {error or type(error).__name__}",
+                f"the Dask scheduler at {self.address} was lost{reason}",
                 hint="the same command again goes on where this one stopped",
             ) from error
         finally:
@@ -130,6 +131,7 @@ def connect(address: str) -> Iterator[Cluster]:
     if address.partition(":")[0] == "local" and not local:
         raise IrstkitError(f"no Dask address: {address!r}", hint="local:N with N from 1, or HOST:PORT")
     with ExitStack() as stack:
+        stack.enter_context(_quiet())
         if local:
             cluster = distributed.LocalCluster(
                 n_workers=int(local[1]), threads_per_worker=1, processes=True, host="127.0.0.1",
@@ -159,6 +161,20 @@ def connect(address: str) -> Iterator[Cluster]:
                 hint=f"start some with `dask worker {address}`",
             ) from error
         yield Cluster(client, address)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What Dask logs here, tracebacks of lost connections among it, is told by our own errors and notes."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _known(address: str) -> None:
