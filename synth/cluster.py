@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import re
+import socket
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from ..annotate.console import note
 from ..annotate.errors import IrstkitError, require
 from .pool import AHEAD, Job, Span
 
+HOST = re.compile(r"(?:(?:tcp|tls)://)?([^:/\[\]]+):\d+")
 LOCAL = re.compile(r"local:([1-9][0-9]{0,3})")
 WAIT = 15  # seconds for the scheduler to answer and for a first worker
 MOST = 2 << 30  # bytes of backgrounds that are sent to workers without the folder
@@ -87,8 +89,9 @@ class Cluster:
             while waiting:
                 yield self._result(waiting)
         except (OSError, distributed.CancelledError) as error:
+            reason = f": {_first_line(error)}" if isinstance(error, OSError) else ""
             raise IrstkitError(
-                f"the Dask scheduler at {self.address} was lost: {error or type(error).__name__}",
+                f"the Dask scheduler at {self.address} was lost{reason}",
                 hint="the same command again goes on where this one stopped",
             ) from error
         finally:
@@ -125,9 +128,10 @@ def connect(address: str) -> Iterator[Cluster]:
     """
     distributed = require("distributed", "distributed")
     local = LOCAL.fullmatch(address)
-    if address.startswith("local") and not local:
+    if address.partition(":")[0] == "local" and not local:
         raise IrstkitError(f"no Dask address: {address!r}", hint="local:N with N from 1, or HOST:PORT")
     with ExitStack() as stack:
+        stack.enter_context(_quiet())
         if local:
             cluster = distributed.LocalCluster(
                 n_workers=int(local[1]), threads_per_worker=1, processes=True, host="127.0.0.1",
@@ -138,6 +142,7 @@ def connect(address: str) -> Iterator[Cluster]:
             client = stack.enter_context(distributed.Client(cluster, timeout=WAIT))
         else:
             client, failure = None, ""
+            _known(address)
             try:
                 client = stack.enter_context(distributed.Client(address, timeout=WAIT))
             except (OSError, ValueError, TypeError) as error:
@@ -156,6 +161,34 @@ def connect(address: str) -> Iterator[Cluster]:
                 hint=f"start some with `dask worker {address}`",
             ) from error
         yield Cluster(client, address)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What Dask logs here, tracebacks of lost connections among it, is told by our own errors and notes."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _known(address: str) -> None:
+    """Refuse a host whose name nobody knows at once: Dask would ask again and again."""
+    host = HOST.fullmatch(address)
+    if host is None:
+        return
+    try:
+        socket.getaddrinfo(host[1], None)
+    except OSError as error:
+        raise IrstkitError(
+            f"no Dask scheduler answers at {address!r}: the host {host[1]!r} is not known",
+            hint="HOST:PORT as `dask scheduler` tells it, or --dask local:N",
+        ) from error
 
 
 def versions() -> dict[str, str]:

@@ -118,7 +118,7 @@ def generate(
     for name, number in totals["splits"].items():
         if number == 0:
             note(f"no image fell into {name}: the backgrounds of its share are too few (or the set is small)")
-    tell_troubles(totals, recipe)
+    tell_troubles(totals, recipe, totals["images"])
     return {**totals, "preset": recipe.preset.name, "seed": seed, "out": str(root)}
 
 

@@ -179,10 +179,10 @@ def merge(root: Path, count: int, splits: dict[str, float], info: dict[str, Any]
     }
 
 
-def tell_troubles(totals: dict[str, Any], recipe: Recipe) -> None:
+def tell_troubles(totals: dict[str, Any], recipe: Recipe, number: int) -> None:
     """Say what the gate's last resort, to take the background as it is, has done to the set."""
     gate, tries = totals["gate"], recipe.preset.gate.tries
-    if gate.get("background flat", 0) >= tries * totals["images"] / 2:
+    if gate.get("background flat", 0) >= tries * number / 2:
         stretched = "; --depth 8 stretches each to its own range" if recipe.depth == 16 else ""
         note(
             f"the backgrounds are flat: deviations below gate.min_deviation, {recipe.preset.gate.min_deviation:g} of the "

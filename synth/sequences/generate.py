@@ -19,7 +19,7 @@ from ..cluster import Cluster, connect
 from ..generate import beginning, check_folder, claim, describe, held, prepare, processors, sweep
 from ..pool import results
 from ..recipe import Recipe
-from ..writer import part_path
+from ..writer import part_path, tell_troubles
 from .frames import make_frame
 from .listing import Listed, read_listed
 from .plan import Plan, SequenceRecipe, make_plan
@@ -109,6 +109,7 @@ def generate(
             note(
                 f"no sequence fell into {name}: the backgrounds of its share are too few (or the set is small)"
             )
+    tell_troubles(totals, recipe, totals["sequences"])
     return {**totals, "preset": recipe.preset.name, "seed": seed, "out": str(root)}
 
 

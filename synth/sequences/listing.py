@@ -101,7 +101,15 @@ def _part(path: Path) -> str:
 def _read(
     path: Path, size: tuple[int, int] | None, sequences: int | None, frames: int | None
 ) -> list[Listed]:
-    labels = recognise(path).read
+    try:
+        labels = recognise(path).read
+    except IrstkitError as error:
+        if error.hint is None:
+            raise
+        told = (
+            "expected SSTNet's lists, a COCO file, or a folder of lists"  # here is no --from to say it with
+        )
+        raise IrstkitError(error.message, path=path, hint=told) from error
     if labels is None:
         raise IrstkitError("this format cannot be read", path=path)
     groups: dict[str, list[tuple[int, str, LabelledImage]]] = {}

@@ -1,6 +1,7 @@
 """A Dask cluster gives the bytes that one process gives: files shared or not, whole parts or pieces, workers killed."""
 
 import hashlib
+import logging
 import os
 import signal
 import sys
@@ -136,6 +137,8 @@ def test_an_interrupted_run_goes_on_elsewhere(running, small_parts, tmp_path, mo
         ("local:0", "no Dask address: 'local:0'"),
         ("local", "no Dask address"),
         ("127.0.0.1:9", "no Dask scheduler answers at '127.0.0.1:9'"),
+        ("localhost:9", "no Dask scheduler answers at 'localhost:9'"),  # a host, not a misspelt local:N
+        ("no-such-host.invalid:8786", "the host 'no-such-host.invalid' is not known"),
         ("nothing such", "no Dask scheduler answers at 'nothing such'"),
     ],
 )
@@ -154,6 +157,21 @@ def test_a_cluster_without_workers(running, monkeypatch):
     monkeypatch.setattr(distributed.Client, "wait_for_workers", none)
     with pytest.raises(IrstkitError, match="has no workers"), connect(running):
         pass
+
+
+def test_a_lost_scheduler_is_one_line_and_no_traceback_of_dasks(running, tmp_path, monkeypatch, capfd):
+    def lost(self, waiting):
+        logging.getLogger("distributed.client").error("Traceback (most recent call last)")
+        raise distributed.CancelledError(
+            "irstkit-0 cancelled for reason: lost.\nPlease check your connection."
+        )
+
+    monkeypatch.setattr(Cluster, "_result", lost)
+    with pytest.raises(IrstkitError, match="was lost") as told:
+        generate(tmp_path / "set", 4, 1, dask=running, **ARGUMENTS)
+    assert "\n" not in str(told.value) and "reason" not in str(told.value)
+    assert "Traceback" not in capfd.readouterr().err
+    assert logging.getLogger("distributed.client").level < logging.CRITICAL  # as it was
 
 
 def test_the_extra_is_named_where_it_is_missing(irstkit, tmp_path, monkeypatch):

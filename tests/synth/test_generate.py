@@ -320,6 +320,11 @@ def test_what_would_go_wrong_quietly_is_said(tmp_path, irstkit):
         "3 of 3 targets were dropped" in flat and "the backgrounds are flat" in flat and "--depth" not in flat
     )
     assert "--depth 8 stretches" in told("low")
+    moving = irstkit(
+        "synth", "sequences", "--out", tmp_path / "seq", "--sequences", 1, "--frames", 1, "--size", "64x64", "--workers", 1,
+        "--backgrounds", tmp_path / "flat",
+    )  # fmt: skip
+    assert "the backgrounds are flat" in moving.stderr
     assert "colour" not in (good := told("good")) and "dropped" not in good and "flat" not in good
     assert "--exclude and --scenes do nothing here" in told("procedural", "--scenes", "predict")
 

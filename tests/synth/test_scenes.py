@@ -156,7 +156,7 @@ def test_train_writes_a_network_that_predicts(tmp_path, irstkit):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("file,what\na.png,sea\n", "line 2: the columns"),
+        ("file,what\na.png,sea\n", "line 1: the columns"),
         ("file,scene\na.png,swamp\n", "line 2: no scene 'swamp'"),
     ],
 )

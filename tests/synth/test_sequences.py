@@ -226,6 +226,7 @@ def test_bad_lists_are_one_clear_error_and_leave_nothing(tmp_path, irstkit, text
         (["--sequences", "10000"], 2, "--sequences"),
         (["--splits", "train=0.5,val"], 2, "expected NAME=SHARE"),
         (["--onto", "missing.txt"], 1, "no such file"),
+        (["--onto", __file__], 1, "expected SSTNet's lists, a COCO file"),
         (["--backgrounds", "missing"], 1, "no such folder"),
         (["--backgrounds", "procedural", "--backgrounds", "."], 1, "cannot be mixed"),
         (["--preview", "2"], 2, ".png or .gif"),
