@@ -33,6 +33,7 @@ from .material import Material
 from .models import build, count_parameters
 from .optimise import follow, optimiser_of, swapped
 from .predictor import choose_device
+from .resuming import check_same
 from .runs import (
     clear_folder,
     clear_half_written,
@@ -53,7 +54,7 @@ from .runtime import (
     set_random_state,
     signals,
 )
-from .settings import Settings, learning_rate, settings_from, stage_lengths
+from .settings import Settings, learning_rate, stage_lengths
 from .tasks import MaskTask, check_output, task_of
 
 DIVERGED = "a smaller --lr, --clip 1, --warmup 100 or --precision 32-true"
@@ -136,7 +137,7 @@ class _Run:
             )
         former = load_checkpoint(out / "last.pt", model=settings.model) if resume else None
         if former is not None:
-            self._check_same(former)
+            check_same(former, settings, material, out / "last.pt")
         seed_everything(settings.seed)
         self.net: nn.Module = build(settings.model, **settings.options)
         self.seen = material.ids
@@ -318,9 +319,13 @@ class _Run:
         row.update({f"val_{k}": numbers[k] for k in self.task.columns if numbers})
         self.history.append(row)
         self.sums = dict.fromkeys(sums, 0)
-        score = -1.0 if not numbers or numbers[self.task.best] is None else numbers[self.task.best]
-        # without validation images there is nothing to choose by: the last is the best known
-        if not self.best or score > self.best["score"] or not numbers:
+        # without validation images, or targets in them, there is nothing to choose by: the last is the best known
+        # (without targets, IoU is 0 with a false alarm and undefined without)
+        found = numbers[self.task.best] if numbers and numbers["targets"] else None
+        score = -1.0 if found is None else found
+        if numbers and not numbers["targets"] and not self.best:
+            note("no target in the validation part: nothing to choose by, the last weights are kept")
+        if not self.best or score > self.best["score"] or score < 0:
             self.best = {"score": score, "step": self.step, "metrics": numbers}
             self.stale = 0
             save_checkpoint(self.out / "best.pt", self._content(self._weights(), numbers))
@@ -390,34 +395,6 @@ class _Run:
 
     _saved, _saved_at = -1, 0.0
 
-    def _check_same(self, former: dict[str, Any]) -> None:
-        """Refuse to go on with other settings or images; a longer run is no difference but is said."""
-        path, now = self.out / "last.pt", self.settings.as_dict()
-        if "training" not in former:
-            raise IrstkitError("a best.pt under another name: it holds no state to go on from", path=path)
-        then = settings_from(former["settings"], source=path).as_dict()
-        for key in [k for k in {**then, **now} if k != "init"]:  # a path, which checkpoints do not hold
-            value = then.get(key)
-            if now.get(key) == value:
-                continue
-            longer = self.settings.schedule == "constant" and not self.settings.curriculum
-            if key in ("steps", "epochs") and longer:
-                note(f"{key} was {value}, is {now.get(key)}")
-                continue
-            raise IrstkitError(
-                f"the run has {key} {value!r}, {now.get(key)!r} is asked for",
-                path=path,
-                hint="resume with the run's own settings; only a constant schedule without curriculum can be made longer",
-            )
-        if former["data"] != self.material.about:
-            then, now = former["data"], self.material.about
-            different = sorted(k for k in {**then, **now} if then.get(k) != now.get(k))
-            raise IrstkitError(f"the run was on other images (different: {', '.join(different)})", path=path)
-        threads = former["training"]["threads"]
-        if threads != torch.get_num_threads():
-            now_used = torch.get_num_threads()
-            note(f"the run used {threads} threads, now {now_used}: equal only up to rounding (--threads)")
-
     def _restore(self, former: dict[str, Any]) -> None:
         state = former["training"]
         load_weights(self.net, former["model"]["state"], self.out / "last.pt")
@@ -430,6 +407,14 @@ class _Run:
         self.stale, self.sums = state["stale"], state["sums"]
         self._saved = self.step
         set_random_state(state["random"])
+
+    def _selection(self) -> str:
+        """How the best checkpoint is chosen."""
+        if not self.task.validated:
+            return "last (no validation part)"
+        if self.best and self.best["score"] < 0:
+            return "last (no target in the validation part)"
+        return f"largest {self.task.best_name} on the validation part"
 
     def _best_text(self) -> str:
         return f"{self.best['score']:.4f}" if self.best and self.best["score"] >= 0 else "-"
@@ -447,9 +432,7 @@ class _Run:
             "init": self.init,
             "data": self.material.about,
             "paths": self.material.paths,
-            "selection": f"largest {self.task.best_name} on the validation part"
-            if self.task.validated
-            else "last (no validation part)",
+            "selection": self._selection(),
             "best": {"step": self.best["step"], "metrics": self.best["metrics"]} if self.best else None,
             "last": self.history[-1] if self.history else None,
             "weights": weights_hash(self.net.state_dict()),

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -353,3 +355,20 @@ def test_a_recipe_of_a_resumed_run_must_be_its_own(irstkit, run):
     for more in (("--max-steps", 1), ()):
         assert irstkit(*command, "--resume", *more).exit_code == 0, "the whole command again"
     assert load_checkpoint(out / "last.pt")["step"] == 4
+
+
+@pytest.mark.parametrize("alarms", [False, True], ids=["none", "false alarms"])
+def test_without_a_target_to_validate_by_the_last_weights_are_kept(split_pairs, tmp_path, capsys, alarms):
+    """IoU is undefined where nothing is found, and 0 where something is: neither says which weights are better."""
+    root = split_pairs(6, 2)
+    for mask in (root / "masks").iterdir():
+        cv2.imwrite(str(mask), np.zeros((48, 64), np.uint8))
+    bias = 4.0 if alarms else -4.0
+    settings = settings_from(
+        {"options": {"base": 3, "head_bias": bias}, "crop": 32, "batch": 2, "steps": 6, "lr": 1e-6}
+    )
+    report = loop.fit(settings, compose(root, None), tmp_path / "run", device="cpu")
+    assert report["last"]["val_iou"] == (0 if alarms else None)
+    assert report["best"]["step"] == load_checkpoint(tmp_path / "run")["step"] == 6
+    assert report["selection"] == "last (no target in the validation part)"
+    assert capsys.readouterr().err.count("no target in the validation part") == 1
