@@ -137,6 +137,8 @@ def test_a_sequence_plays(page):
     page.locator("[data-cy='tab-option-Video']").click()
     page.wait_for_selector("[data-cy=imavid-status-indicator]")
     status = page.locator("[data-cy=imavid-status-indicator]")
+    # a click before the App knows of any frame ("-1 / 0") plays nothing
+    until(page, lambda: not status.inner_text().rstrip().endswith("/ 0"), "the sequence has frames")
     before = status.inner_text()
     page.locator("[data-cy=imavid-playhead]").click()
     seen = {before}
